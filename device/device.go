@@ -1,0 +1,48 @@
+// Package device says what an input is: a Source of pictures, an AudioSource of sound, and the errors by which the pipeline
+// decides what to do next. Its sub-packages implement it, one a folder; only cmd/gantryd chooses among them.
+//
+// It knows no encoder, no destination and no configuration file.
+package device
+
+import (
+	"context"
+	"errors"
+
+	"gantry/media"
+)
+
+// The errors by which a caller of Source and AudioSource decides. Implementations wrap them with what to do about it.
+var (
+	// ErrNoSignal: the device is there and receives nothing usable. Show the slate, call Start again.
+	ErrNoSignal = errors.New("no signal")
+	// ErrFormatChanged: the signal came with another size, rate or layout. Call Start again.
+	ErrFormatChanged = errors.New("format changed")
+	// ErrGone: the device vanished or broke. Close the Source and open it anew.
+	ErrGone = errors.New("device gone")
+	// ErrNotFound: there is no such device.
+	ErrNotFound = errors.New("no such device")
+	// ErrBusy: another program uses the device.
+	ErrBusy = errors.New("device busy")
+	// ErrUnsupported: the device cannot deliver what the configuration asks for.
+	ErrUnsupported = errors.New("not supported by the device")
+)
+
+// A Source is one video input. Start, Read and Close are called by one goroutine at a time.
+type Source interface {
+	// Start waits for a stable signal, begins to stream it, and returns its format. On a Source that streams already it first
+	// stops; Frames of the earlier run stay valid until released.
+	Start(ctx context.Context) (media.VideoFormat, error)
+	// Read waits for the next picture; the caller owns it. After ErrNoSignal or ErrFormatChanged call Start again, after
+	// ErrGone close and reopen. ctx ends the wait.
+	Read(ctx context.Context) (*media.Frame, error)
+	// Close stops streaming, waits for outstanding Frames and frees the device. A second Close does nothing.
+	Close() error
+}
+
+// An AudioSource is one audio input. Its methods follow the rules of Source.
+type AudioSource interface {
+	Start(ctx context.Context) (media.AudioFormat, error)
+	// Read waits for the next run of samples, usually 10 or 20 ms.
+	Read(ctx context.Context) (*media.Audio, error)
+	Close() error
+}

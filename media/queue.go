@@ -1,0 +1,147 @@
+package media
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A Queue joins one producer to one consumer. Push never blocks: when more than limit of media time waits, it drops video up
+// to the newest key frame it holds, or, holding none, all video until the next one. Audio is kept, up to four times limit.
+type Queue struct {
+	limit  time.Duration
+	tracks []Track
+	ready  chan struct{}
+
+	mu      sync.Mutex
+	packets []*Packet
+	needKey bool // video is dropped until a key frame comes
+	err     error
+	closed  bool
+	dropped uint64
+}
+
+// NewQueue returns a Queue for packets of tracks that holds at most limit of media time.
+func NewQueue(limit time.Duration, tracks []Track) *Queue {
+	return &Queue{limit: limit, tracks: tracks, ready: make(chan struct{}, 1)}
+}
+
+// Push appends p. It returns how many packets were dropped to keep the bound, p included, and whether the consumer now waits
+// for a key frame that the producer should make.
+func (q *Queue) Push(p *Packet) (dropped int, needKey bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return 1, false
+	}
+	video := q.video(p)
+	if video && q.needKey {
+		if !p.Key || !p.Start {
+			q.dropped++
+			return 1, true
+		}
+		q.needKey = false
+		p = p.afterLoss()
+	}
+	q.packets = append(q.packets, p)
+	if len(q.packets) > 1 && p.PTS-q.packets[0].PTS > q.limit {
+		dropped = q.shorten(p.PTS)
+		q.dropped += uint64(dropped)
+	}
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+	return dropped, q.needKey
+}
+
+func (q *Queue) video(p *Packet) bool {
+	return int(p.Track) < len(q.tracks) && q.tracks[p.Track].Codec.Video()
+}
+
+// shorten drops what the rules allow when the queue reaches now.
+func (q *Queue) shorten(now time.Duration) int {
+	key, first := -1, -1
+	for i, p := range q.packets {
+		if !q.video(p) {
+			continue
+		}
+		if first < 0 {
+			first = i
+		}
+		if p.Key && p.Start {
+			key = i
+		}
+	}
+	tooLate := first >= 0 && now-q.packets[first].PTS > q.limit
+	if tooLate && (key < 0 || key == first) { // no key frame, or only the one that is too late already
+		key = len(q.packets)
+		q.needKey = true
+	}
+	kept := q.packets[:0]
+	dropped := 0
+	for i, p := range q.packets {
+		if tooLate && i == key {
+			p = p.afterLoss()
+		}
+		if q.video(p) && tooLate && i < key || !q.video(p) && now-p.PTS > 4*q.limit {
+			dropped++
+			continue
+		}
+		kept = append(kept, p)
+	}
+	clear(q.packets[len(kept):])
+	q.packets = kept
+	return dropped
+}
+
+// afterLoss returns p marked as following a gap.
+func (p *Packet) afterLoss() *Packet {
+	marked := *p
+	marked.Lost = true
+	return &marked
+}
+
+// Pull waits for the next packet. After Close it returns what is left, then Close's error.
+func (q *Queue) Pull(ctx context.Context) (*Packet, error) {
+	for {
+		q.mu.Lock()
+		if len(q.packets) > 0 {
+			p := q.packets[0]
+			q.packets[0] = nil
+			q.packets = q.packets[1:]
+			q.mu.Unlock()
+			return p, nil
+		}
+		if q.closed {
+			q.mu.Unlock()
+			return nil, q.err
+		}
+		q.mu.Unlock()
+		select {
+		case <-q.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Dropped returns how many packets the Queue has dropped so far.
+func (q *Queue) Dropped() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.dropped
+}
+
+// Close ends the Queue: pushes are dropped, Pull drains and then returns err. The first Close counts.
+func (q *Queue) Close(err error) {
+	q.mu.Lock()
+	if !q.closed {
+		q.closed, q.err = true, err
+	}
+	q.mu.Unlock()
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,46 @@
+// Package uplink says what sends a programme to one destination. Its sub-packages implement it, one protocol a folder; only
+// cmd/gantryd chooses among them.
+//
+// It knows no device, no encoder and no configuration file, and it does not retry: internal/supervise does.
+package uplink
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gantry/media"
+)
+
+var (
+	// ErrRefused: the destination refused for good (wrong token, bad request). Retrying soon will not help; a person must act.
+	ErrRefused = errors.New("refused")
+)
+
+// A RetryAfter is an error of a destination that said when to come back (HTTP's Retry-After, RFC 9110 §10.2.3).
+type RetryAfter struct {
+	After time.Duration
+	Err   error
+}
+
+func (e *RetryAfter) Error() string { return e.Err.Error() }
+func (e *RetryAfter) Unwrap() error { return e.Err }
+
+// A Program is what a Sender sends: tracks of access units and the Queue that holds them.
+type Program struct {
+	Tracks  []media.Track
+	Packets *media.Queue
+	// Wall maps a PTS to wall time, for RTCP sender reports and capture-time marks.
+	Wall func(pts time.Duration) time.Time
+	// Feedback takes what the destination says; it never blocks.
+	Feedback func(media.Feedback)
+	// Connected, if set, is called once when media begins to flow.
+	Connected func()
+}
+
+// A Sender serves one destination.
+type Sender interface {
+	// Run makes one connection and sends until ctx ends, which is nil after a clean goodbye, or returns why the connection
+	// was lost. It returns after its last goroutine.
+	Run(ctx context.Context, p Program) error
+}
