@@ -126,6 +126,31 @@ func (q *Queue) Pull(ctx context.Context) (*Packet, error) {
 	}
 }
 
+// PullAll waits for at least one packet, appends all that wait to dst and returns it. After Close it returns what is left,
+// then Close's error. A consumer that reuses dst allocates nothing.
+func (q *Queue) PullAll(ctx context.Context, dst []*Packet) ([]*Packet, error) {
+	for {
+		q.mu.Lock()
+		if len(q.packets) > 0 {
+			dst = append(dst, q.packets...)
+			clear(q.packets)
+			q.packets = q.packets[:0]
+			q.mu.Unlock()
+			return dst, nil
+		}
+		if q.closed {
+			q.mu.Unlock()
+			return dst, q.err
+		}
+		q.mu.Unlock()
+		select {
+		case <-q.ready:
+		case <-ctx.Done():
+			return dst, context.Cause(ctx)
+		}
+	}
+}
+
 // Dropped returns how many packets the Queue has dropped so far.
 func (q *Queue) Dropped() uint64 {
 	q.mu.Lock()
