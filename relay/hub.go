@@ -13,8 +13,9 @@ import (
 
 // A Hub holds the Streams of one relay by name. Its methods may be called by any goroutine.
 type Hub struct {
-	cfg Config
-	log *slog.Logger
+	cfg   Config
+	log   *slog.Logger
+	start time.Time
 
 	mu      sync.Mutex
 	streams map[string]*Stream
@@ -23,7 +24,7 @@ type Hub struct {
 
 // NewHub returns an empty Hub.
 func NewHub(cfg Config, log *slog.Logger) *Hub {
-	return &Hub{cfg: cfg, log: log, streams: map[string]*Stream{}}
+	return &Hub{cfg: cfg, log: log, start: time.Now(), streams: map[string]*Stream{}}
 }
 
 // Publish adds a publisher to the stream of that name and makes the stream if there is none. ErrName and ErrTracks say what
@@ -117,7 +118,5 @@ func (h *Hub) forget(s *Stream) {
 	h.mu.Unlock()
 }
 
-var start = time.Now()
-
-// elapsed is the process's monotonic clock: arrival times, never media times.
-func elapsed() time.Duration { return time.Since(start) }
+// elapsed is the time since the Hub was made: arrival times, never media times.
+func (h *Hub) elapsed() time.Duration { return time.Since(h.start) }

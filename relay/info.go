@@ -58,7 +58,7 @@ func (s *Stream) info() Info {
 		i.Viewers += int(sub.viewers.Load())
 		i.Dropped += sub.queue.Dropped()
 	}
-	now := elapsed()
+	now := s.hub.elapsed()
 	for _, p := range s.pubs {
 		d := Published{Active: p == s.active, Protocol: p.publisher.Protocol, Remote: p.publisher.Remote,
 			Priority: p.publisher.Priority, Since: p.since, Faults: append([]Fault(nil), p.faults...)}

@@ -101,7 +101,7 @@ func (s *Stream) write(pub *Publication, p *media.Packet) {
 	if s.ended || pub.err != nil || int(p.Track) >= len(pub.tracks) {
 		return
 	}
-	now := elapsed()
+	now := s.hub.elapsed()
 	pub.heard = now
 	pub.stats[p.Track].count(p, now)
 	if pub != s.active && !s.takeOver(pub, p, now) {
@@ -218,7 +218,7 @@ func (s *Stream) remove(pub *Publication, err error) {
 		s.active = nil
 		s.gop = cache{}
 		for _, standby := range s.pubs {
-			standby.ask(media.Feedback{KeyFrame: true}, elapsed())
+			standby.ask(media.Feedback{KeyFrame: true}, s.hub.elapsed())
 		}
 	}
 	if len(s.pubs) == 0 && !s.ended {

@@ -42,7 +42,7 @@ func (s *Subscription) Feedback(f media.Feedback) {
 	}
 	s.stream.mu.Lock()
 	defer s.stream.mu.Unlock()
-	s.stream.askKeyFrame(elapsed())
+	s.stream.askKeyFrame(s.stream.hub.elapsed())
 }
 
 // Live tells whether somebody publishes the stream now.
