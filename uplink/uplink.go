@@ -26,6 +26,9 @@ type RetryAfter struct {
 func (e *RetryAfter) Error() string { return e.Err.Error() }
 func (e *RetryAfter) Unwrap() error { return e.Err }
 
+// RetryDelay returns After: it is how internal/supervise asks.
+func (e *RetryAfter) RetryDelay() time.Duration { return e.After }
+
 // A Program is what a Sender sends: tracks of access units and the Queue that holds them.
 type Program struct {
 	Tracks  []media.Track
