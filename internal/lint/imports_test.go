@@ -58,7 +58,7 @@ var rules = []rule{
 
 	{"internal/testkit", []string{"media", "internal/testkit"}, support},
 	{"internal/lint", nil, support},
-	{"scripts", []string{}, support},
+	{"scripts", []string{"internal/testkit"}, support},
 }
 
 // ruleFor returns the rule with the longest prefix. "device/" is for what is in the folder, "device" for the folder.

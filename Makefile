@@ -1,0 +1,40 @@
+# The commands of this tree. Each is a script that also runs by itself; see scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-peers lint bench cross build fuzz clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+demo: ## a camera on the air: prints the viewer's address (INPUT=/dev/video0 for a real one; Ctrl-C ends it)
+	@scripts/setup build
+	@scripts/build
+	@bin/demo
+
+test: ## everything that CI runs (GANTRY_TEST_VM=0 leaves the virtual machine out)
+	@scripts/test
+
+test-peers: ## other people's programs against ours, from a Debian unstable chroot (large download)
+	@scripts/test-peers
+
+lint: ## gofmt, go vet, staticcheck, shellcheck, and the tree's own rules
+	@scripts/setup build test
+	@scripts/lint
+
+bench: ## all benchmarks (BENCH=regexp for some, COUNT=10 for benchstat)
+	@scripts/setup build test
+	@scripts/bench
+
+cross: ## both daemons for arm64 and armv7, into dist/
+	@scripts/setup build cross
+	@scripts/cross
+
+build: ## both daemons into bin/ (TAGS=nolibav: without FFmpeg's libraries)
+	@scripts/setup build
+	@scripts/build
+
+fuzz: ## each fuzz target for a while (FUZZTIME=10s)
+	@scripts/setup build
+	@scripts/fuzz
+
+clean: ## remove what the commands above have built
+	rm -rf bin dist
