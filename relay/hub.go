@@ -55,17 +55,20 @@ func (h *Hub) Publish(name string, p Publisher) (*Publication, error) {
 	}
 }
 
-// Subscribe returns a Subscription to the stream of that name, or ErrNoStream when nobody publishes it now.
-func (h *Hub) Subscribe(name string) (*Subscription, error) {
+// Subscribe returns a Subscription to the stream of that name, packed as wanted: ErrNoStream when nobody publishes it now,
+// ErrPacking when no track can be had in that packing.
+func (h *Hub) Subscribe(name string, want media.Packing) (*Subscription, error) {
 	h.mu.Lock()
 	s := h.streams[name]
 	h.mu.Unlock()
+	err := ErrNoStream
 	if s != nil {
-		if sub := s.subscribe(); sub != nil {
+		var sub *Subscription
+		if sub, err = s.subscribe(want); err == nil {
 			return sub, nil
 		}
 	}
-	return nil, fmt.Errorf("subscribe to %q: %w", name, ErrNoStream)
+	return nil, fmt.Errorf("subscribe to %q: %w", name, err)
 }
 
 // Live returns the tracks of the stream of that name, or ErrNoStream when nobody publishes it now.

@@ -54,9 +54,11 @@ func (s *Stream) info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i := Info{Name: s.name, Live: s.active != nil, Since: s.since, Publishers: []Published{}}
-	for _, sub := range s.subs {
-		i.Viewers += int(sub.viewers.Load())
-		i.Dropped += sub.queue.Dropped()
+	for _, f := range s.forms {
+		for _, sub := range f.subs {
+			i.Viewers += int(sub.viewers.Load())
+			i.Dropped += sub.queue.Dropped()
+		}
 	}
 	now := s.hub.elapsed()
 	for _, p := range s.pubs {

@@ -47,16 +47,19 @@ func (p *Publication) Sync(track uint8, pts time.Duration, wall time.Time) {
 	}
 }
 
-// Update replaces what is known of a track, as when its size was read from the bitstream. The codec cannot change.
+// Update replaces what is known of a track, as when its size was read from the bitstream. Codec and packing cannot change.
 func (p *Publication) Update(track uint8, t media.Track) {
 	p.stream.mu.Lock()
 	defer p.stream.mu.Unlock()
-	if int(track) >= len(p.tracks) || p.tracks[track].Codec != t.Codec {
+	if int(track) >= len(p.tracks) || p.tracks[track].Codec != t.Codec || p.tracks[track].Packing != t.Packing {
 		return
 	}
 	p.tracks[track] = t
 	if p.stream.active == p {
 		p.stream.line.tracks[p.mapped[track]] = t
+		for _, f := range p.stream.forms {
+			f.update(p.mapped[track], t)
+		}
 	}
 }
 

@@ -17,6 +17,8 @@ var (
 	ErrNoStream = errors.New("stream is not live")
 	// ErrReplaced: a newer publisher of the same priority has taken this one's place.
 	ErrReplaced = errors.New("replaced by a newer publisher")
+	// ErrPacking: no track of the stream has the packing that the subscriber wants, nor can be converted to it.
+	ErrPacking = errors.New("no track can be packed as wanted")
 	// ErrTracksChanged: the stream goes on with other codecs; subscribe anew.
 	ErrTracksChanged = errors.New("the stream's tracks changed")
 	// ErrEnded: the stream's publisher left and did not return in time, or the Hub closed.

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -44,7 +45,7 @@ func publish(t *testing.T, h *relay.Hub, p relay.Publisher) *relay.Publication {
 
 func subscribe(t *testing.T, h *relay.Hub) *relay.Subscription {
 	t.Helper()
-	sub, err := h.Subscribe("a")
+	sub, err := h.Subscribe("a", media.RTP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,7 @@ func pull(t *testing.T, sub *relay.Subscription) []*media.Packet {
 func TestSubscriberStartsAtCachedKeyFrame(t *testing.T) {
 	h := newHub(t)
 	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{h264}})
-	if _, err := h.Subscribe("a"); !errors.Is(err, relay.ErrNoStream) {
+	if _, err := h.Subscribe("a", media.RTP); !errors.Is(err, relay.ErrNoStream) {
 		t.Fatalf("before the first key frame: %v", err)
 	}
 	pub.Write(picture(0, false)) // nothing can be decoded yet
@@ -229,6 +230,37 @@ func TestWall(t *testing.T) {
 	}
 }
 
+func TestPackingIsConvertedOnceForAll(t *testing.T) {
+	h := newHub(t)
+	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{{Codec: media.H264, ClockRate: 90000}}}) // access units
+	unit := append([]byte{0, 0, 0, 1, 0x65}, bytes.Repeat([]byte{7}, 3000)...)
+	pub.Write(&media.Packet{Start: true, End: true, Key: true, Data: unit})
+	a, b := subscribe(t, h), subscribe(t, h)
+	got, other := pull(t, a), pull(t, b)
+	if len(got) != 3 || !got[0].Start || got[0].End || !got[2].End || got[0] != other[0] {
+		t.Fatalf("%d payloads, shared %v", len(got), got[0] == other[0])
+	}
+	back, err := h.Subscribe("a", media.AccessUnits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u := pull(t, back); len(u) != 1 || !bytes.Equal(u[0].Data, unit) {
+		t.Fatal("the access unit came back changed")
+	}
+
+	// A publisher of the other packing goes on in both.
+	second := publish(t, h, relay.Publisher{Tracks: []media.Track{h264}})
+	for _, p := range got {
+		second.Write(p)
+	}
+	if p := pull(t, a); len(p) != 3 || p[0] != other[0] && !bytes.Equal(p[0].Data, other[0].Data) {
+		t.Fatal(p)
+	}
+	if u := pull(t, back); len(u) != 1 || !bytes.Equal(u[0].Data, unit) || !u[0].Key {
+		t.Fatal(u)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for name, want := range map[string]bool{"demo": true, "a/b_c-1.2": true, "": false, "/a": false, "a/": false, "a//b": false,
 		"../a": false, "a/./b": false, "a b": false, "é": false, string(make([]byte, 129)): false} {
@@ -243,7 +275,7 @@ func BenchmarkWrite(b *testing.B) {
 	defer h.Close()
 	pub, _ := h.Publish("a", relay.Publisher{Tracks: []media.Track{h264}})
 	pub.Write(picture(0, true))
-	sub, _ := h.Subscribe("a")
+	sub, _ := h.Subscribe("a", media.RTP)
 	var buf []*media.Packet
 	p := picture(1, false)
 	for b.Loop() {

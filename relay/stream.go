@@ -11,12 +11,6 @@ import (
 // keyFrameEvery is the shortest time between two requests for a key frame to one publisher, whatever the number of viewers.
 const keyFrameEvery = 500 * time.Millisecond
 
-// The cached group of pictures is given up beyond these bounds, until the next key frame.
-const (
-	maxCached      = 4096 // packets
-	maxCachedBytes = 8 << 20
-)
-
 // A Stream is what one name stands for: at most one active publisher at a time, one timeline, any number of subscribers.
 //
 //	waiting ──first key frame of a publisher──▶ live ──publisher gone──▶ waiting ──Hold──▶ ended
@@ -24,16 +18,15 @@ type Stream struct {
 	hub  *Hub
 	name string
 
-	mu       sync.Mutex
-	ended    bool
-	since    time.Time
-	pubs     []*Publication
-	active   *Publication
-	subs     []*Subscription
-	line     timeline
-	gop      cache
-	askedKey time.Duration // elapsed() of the last request
-	expiry   *time.Timer   // ends the Stream; nil while somebody publishes
+	mu     sync.Mutex
+	ended  bool
+	since  time.Time
+	pubs   []*Publication
+	active *Publication
+	line   timeline
+	gop    cache                   // as published
+	forms  map[media.Packing]*form // made for the first subscriber that wants it
+	expiry *time.Timer             // ends the Stream; nil while somebody publishes
 }
 
 // timeline is where the Stream's media stands, for the next publisher to continue.
@@ -45,14 +38,8 @@ type timeline struct {
 	begun   bool
 }
 
-// cache is the group of pictures that a new Subscription starts with.
-type cache struct {
-	packets []*media.Packet
-	bytes   int
-}
-
 func newStream(h *Hub, name string) *Stream {
-	return &Stream{hub: h, name: name, since: time.Now(), askedKey: -keyFrameEvery}
+	return &Stream{hub: h, name: name, since: time.Now(), forms: map[media.Packing]*form{}}
 }
 
 // publish adds a Publication, or returns nil when the Stream has ended.
@@ -82,16 +69,25 @@ func (s *Stream) liveTracks() []media.Track {
 	return slices.Clone(s.line.tracks)
 }
 
-func (s *Stream) subscribe() *Subscription {
+// subscribe returns ErrNoStream when nobody publishes, or why no track can be packed as wanted.
+func (s *Stream) subscribe(want media.Packing) (*Subscription, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended || s.active == nil {
-		return nil
+		return nil, ErrNoStream
 	}
-	sub := &Subscription{stream: s, tracks: slices.Clone(s.line.tracks), queue: media.NewQueue(s.hub.cfg.Queue, s.line.tracks)}
-	sub.cached = slices.Clone(s.gop.packets)
-	s.subs = append(s.subs, sub)
-	return sub
+	f := s.forms[want]
+	if f == nil {
+		f = newForm(s.line.tracks, want)
+		if f == nil {
+			return nil, ErrPacking
+		}
+		for _, p := range s.gop.packets {
+			f.write(p)
+		}
+		s.forms[want] = f
+	}
+	return f.subscribe(s), nil
 }
 
 // write takes a packet from pub and forwards it when pub is, or now becomes, the active publisher.
@@ -122,13 +118,10 @@ func (s *Stream) write(pub *Publication, p *media.Packet) {
 		s.line.newest, s.line.arrived = pts, now
 	}
 	s.gop.add(p, s.line.tracks[track].Codec.Video())
-	needKey := false
-	for _, sub := range s.subs {
-		_, need := sub.queue.Push(p)
-		needKey = needKey || need
-	}
-	if needKey {
-		s.askKeyFrame(now)
+	for _, f := range s.forms {
+		if f.write(p) {
+			s.askKeyFrame(now)
+		}
 	}
 }
 
@@ -165,10 +158,7 @@ func (s *Stream) adopt(pub *Publication, p *media.Packet, now time.Duration) {
 	}
 	mapped, ok := mapTracks(pub.tracks, s.line.tracks)
 	if !ok {
-		for _, sub := range s.subs {
-			sub.queue.Close(ErrTracksChanged)
-		}
-		s.subs = nil
+		s.closeForms(ErrTracksChanged)
 		s.line.tracks = slices.Clone(pub.tracks)
 		s.line.last = make([]time.Duration, len(pub.tracks))
 		for i := range s.line.last {
@@ -184,6 +174,9 @@ func (s *Stream) adopt(pub *Publication, p *media.Packet, now time.Duration) {
 	}
 	pub.mapped = mapped
 	s.line.begun = true
+	for _, f := range s.forms {
+		f.restart(s.line.tracks)
+	}
 }
 
 // mapTracks finds for each new track the old one that it continues.
@@ -192,7 +185,7 @@ func mapTracks(tracks, old []media.Track) ([]uint8, bool) {
 	taken := make([]bool, len(old))
 	for i, t := range tracks {
 		j := slices.IndexFunc(old, func(o media.Track) bool {
-			return o.Codec == t.Codec && o.Packing == t.Packing && o.ClockRate == t.ClockRate && o.RID == t.RID
+			return o.Codec == t.Codec && o.ClockRate == t.ClockRate && o.RID == t.RID
 		})
 		for j >= 0 && j < len(old) && taken[j] {
 			j++
@@ -257,11 +250,16 @@ func (s *Stream) endLocked(err error) {
 	for _, pub := range slices.Clone(s.pubs) {
 		s.remove(pub, err)
 	}
-	for _, sub := range s.subs {
-		sub.queue.Close(err)
-	}
-	s.subs = nil
+	s.closeForms(err)
 	s.hub.log.Info("stream ended", "stream", s.name)
+}
+
+// closeForms ends all Subscriptions.
+func (s *Stream) closeForms(err error) {
+	for _, f := range s.forms {
+		f.close(err)
+	}
+	clear(s.forms)
 }
 
 // askKeyFrame asks the active publisher, at most once every keyFrameEvery.
@@ -269,19 +267,4 @@ func (s *Stream) askKeyFrame(now time.Duration) {
 	if s.active != nil {
 		s.active.ask(media.Feedback{KeyFrame: true}, now)
 	}
-}
-
-func (c *cache) add(p *media.Packet, video bool) {
-	if video && p.Key && p.Start {
-		// Subscribers hold the old slice: begin a new one.
-		c.packets, c.bytes = make([]*media.Packet, 0, max(64, len(c.packets))), 0
-	} else if len(c.packets) == 0 {
-		return
-	}
-	c.bytes += len(p.Data)
-	if len(c.packets) == maxCached || c.bytes > maxCachedBytes {
-		*c = cache{}
-		return
-	}
-	c.packets = append(c.packets, p)
 }

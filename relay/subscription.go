@@ -12,14 +12,19 @@ import (
 // A Subscription delivers one Stream's packets to one consumer, which may serve many viewers with them.
 type Subscription struct {
 	stream  *Stream
-	tracks  []media.Track
+	form    *form
 	queue   *media.Queue
 	cached  []*media.Packet // handed out by the first Pull
 	viewers atomic.Int64
 }
 
-// Tracks returns the tracks that Packet.Track indexes. They keep their codecs for the Subscription's life.
-func (s *Subscription) Tracks() []media.Track { return slices.Clone(s.tracks) }
+// Tracks returns the tracks that Packet.Track indexes. They keep their codecs for the Subscription's life; a track that
+// still has another Packing than was wanted delivers nothing.
+func (s *Subscription) Tracks() []media.Track {
+	s.stream.mu.Lock()
+	defer s.stream.mu.Unlock()
+	return slices.Clone(s.form.tracks)
+}
 
 // Pull waits for packets, appends all that wait to dst and returns it. The first call returns the cached packets since the
 // last key frame, if there are any. It ends with ErrTracksChanged or ErrEnded. One goroutine calls it.
@@ -76,7 +81,7 @@ func (s *Subscription) Dropped() uint64 { return s.queue.Dropped() }
 // Close ends the Subscription; a waiting Pull returns.
 func (s *Subscription) Close() error {
 	s.stream.mu.Lock()
-	s.stream.subs = slices.DeleteFunc(s.stream.subs, func(o *Subscription) bool { return o == s })
+	s.form.subs = slices.DeleteFunc(s.form.subs, func(o *Subscription) bool { return o == s })
 	s.stream.mu.Unlock()
 	s.queue.Close(ErrEnded)
 	return nil
