@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gantry/internal/testkit"
+	"gantry/internal/testkit/netns"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -34,5 +35,25 @@ func TestPage(t *testing.T) {
 	}
 	if _, err := TryEval[int](p, time.Second, "Promise.reject(new Error('no'))"); err == nil {
 		t.Error("a rejected promise gave no error")
+	}
+}
+
+// The browser also runs behind a bad line.
+func TestPageInNamespace(t *testing.T) {
+	a, b, _ := netns.Pair(t, netns.Impairment{Delay: 10 * time.Millisecond}, netns.Impairment{})
+	l, err := b.Listen("tcp", b.Addr.String()+":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte("<title>far</title>"))
+	}))
+	server.Listener = l
+	server.Start()
+	defer server.Close()
+	p := Open(t, Options{Prefix: a.Prefix()}, "http://"+b.Addr.String()+"/")
+	if got := Eval[string](p, "document.title"); got != "far" {
+		t.Errorf("title %q", got)
 	}
 }
