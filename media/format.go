@@ -2,6 +2,9 @@ package media
 
 import (
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -63,6 +66,39 @@ func (r Rational) String() string {
 		return fmt.Sprint(r.Num)
 	}
 	return fmt.Sprintf("%d/%d", r.Num, r.Den)
+}
+
+// MarshalText writes what String returns.
+func (r Rational) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads "30", "30000/1001", or a decimal such as "29.97", which stands for the NTSC rate that it rounds.
+func (r *Rational) UnmarshalText(text []byte) error {
+	s := string(text)
+	wrong := fmt.Errorf("%q is not a rate such as 30, 29.97 or 30000/1001", s)
+	const limit = 1 << 30
+	if num, den, ok := strings.Cut(s, "/"); ok {
+		n, err1 := strconv.Atoi(num)
+		d, err2 := strconv.Atoi(den)
+		if err1 != nil || err2 != nil || n < 0 || d <= 0 || n > limit || d > limit {
+			return wrong
+		}
+		*r = Rational{n, d}
+		return nil
+	}
+	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n <= limit {
+		*r = Rational{n, 1}
+		return nil
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f >= 0 && f <= 1e6) {
+		return wrong
+	}
+	if n := math.Ceil(f); math.Abs(f-n/1.001) < 0.006 { // 23.976, 29.97, 59.94 and their other spellings
+		*r = Rational{int(n) * 1000, 1001}
+		return nil
+	}
+	*r = Rational{int(math.Round(f * 1000)), 1000}
+	return nil
 }
 
 // ColourMatrix is the YCbCr matrix of ITU-T H.273 table 4.
