@@ -33,16 +33,16 @@ const (
 
 // Config holds the tokens in clear. Any of a set is good for every stream.
 type Config struct {
-	Publish []secret.Secret // empty: anybody may publish
-	Play    []secret.Secret // empty: anybody may watch
+	Publish []secret.String // empty: anybody may publish
+	Play    []secret.String // empty: anybody may watch
 }
 
 // Validate says which token is unusable, without showing it. A token is visible ASCII, so that it fits an HTTP header
 // (RFC 6750 §2.1) and a URL.
 func (c Config) Validate() error {
-	check := func(kind string, tokens []secret.Secret) error {
+	check := func(kind string, tokens []secret.String) error {
 		for i, t := range tokens {
-			s := string(t)
+			s := t.Reveal()
 			if len(s) < MinToken || len(s) > MaxToken {
 				return fmt.Errorf("%s token %d has %d characters: want %d to %d", kind, i+1, len(s), MinToken, MaxToken)
 			}
@@ -91,10 +91,10 @@ func (p *Policy) AsksViewers() bool { return p != nil && len(p.play) > 0 }
 // digests are hashes of the accepted tokens: equal in length, so that comparing tells nothing of the tokens'.
 type digests [][sha256.Size]byte
 
-func newDigests(tokens []secret.Secret) digests {
+func newDigests(tokens []secret.String) digests {
 	d := make(digests, len(tokens))
 	for i, t := range tokens {
-		d[i] = sha256.Sum256([]byte(t))
+		d[i] = sha256.Sum256([]byte(t.Reveal()))
 	}
 	return d
 }

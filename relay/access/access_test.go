@@ -14,7 +14,7 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestPolicy(t *testing.T) {
-	p := New(Config{Publish: []secret.Secret{"publish-one", "publish-two"}, Play: []secret.Secret{"play-three"}})
+	p := New(Config{Publish: []secret.String{"publish-one", "publish-two"}, Play: []secret.String{"play-three"}})
 	for _, c := range []struct {
 		token         string
 		publish, play error
@@ -43,7 +43,7 @@ func TestPolicyWithoutTokens(t *testing.T) {
 	if p != nil || p.Publish("", "demo") != nil || p.Play("x", "demo") != nil || p.AsksPublishers() || p.AsksViewers() {
 		t.Error("without tokens, yet somebody is kept out")
 	}
-	p = New(Config{Publish: []secret.Secret{"publish-one"}})
+	p = New(Config{Publish: []secret.String{"publish-one"}})
 	if p.Play("", "demo") != nil || p.AsksViewers() {
 		t.Error("a publish token keeps viewers out")
 	}
@@ -51,8 +51,8 @@ func TestPolicyWithoutTokens(t *testing.T) {
 
 // A relay that others reach must not let anybody publish, and its refusal must help.
 func TestCheckListen(t *testing.T) {
-	open, guarded := New(Config{}), New(Config{Publish: []secret.Secret{"publish-one"}})
-	viewers := New(Config{Play: []secret.Secret{"play-three"}})
+	open, guarded := New(Config{}), New(Config{Publish: []secret.String{"publish-one"}})
+	viewers := New(Config{Play: []secret.String{"play-three"}})
 	for addr, own := range map[string]bool{
 		"127.0.0.1:8080": true, "127.9.9.9:0": true, "[::1]:8080": true, "localhost:8080": true, "[::ffff:127.0.0.1]:80": true,
 		":8080": false, "0.0.0.0:8080": false, "[::]:8080": false, "192.0.2.7:8080": false, "relay.example:8080": false, "": false,
@@ -78,15 +78,15 @@ func TestCheckListen(t *testing.T) {
 
 func TestValidate(t *testing.T) {
 	for _, c := range []struct {
-		tokens []secret.Secret
+		tokens []secret.String
 		want   string
 	}{
 		{nil, ""},
-		{[]secret.Secret{"long-enough"}, ""},
-		{[]secret.Secret{"long-enough", "short"}, "play token 2 has 5 characters: want 8 to 512"},
-		{[]secret.Secret{secret.Secret(strings.Repeat("a", 513))}, "play token 1 has 513 characters: want 8 to 512"},
-		{[]secret.Secret{"with a space"}, "play token 1: want visible ASCII characters without spaces"},
-		{[]secret.Secret{"töken-töken"}, "play token 1: want visible ASCII characters without spaces"},
+		{[]secret.String{"long-enough"}, ""},
+		{[]secret.String{"long-enough", "short"}, "play token 2 has 5 characters: want 8 to 512"},
+		{[]secret.String{secret.String(strings.Repeat("a", 513))}, "play token 1 has 513 characters: want 8 to 512"},
+		{[]secret.String{"with a space"}, "play token 1: want visible ASCII characters without spaces"},
+		{[]secret.String{"töken-töken"}, "play token 1: want visible ASCII characters without spaces"},
 	} {
 		got := ""
 		if err := (Config{Play: c.tokens}).Validate(); err != nil {
@@ -119,7 +119,7 @@ func TestToken(t *testing.T) {
 }
 
 func TestConfigHidesTokens(t *testing.T) {
-	c := Config{Publish: []secret.Secret{"publish-one"}}
+	c := Config{Publish: []secret.String{"publish-one"}}
 	if s := fmt.Sprintf("%v %+v", c, c); strings.Contains(s, "publish-one") {
 		t.Errorf("shown: %s", s)
 	}
