@@ -243,10 +243,12 @@ func TestLeakChecks(t *testing.T) {
 				case *ast.GoStmt:
 					why = at(n.Pos()) + " starts a goroutine"
 				case *ast.SelectorExpr:
-					if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "media" && n.Sel.Name == "Frame" {
+					pkg, ok := n.X.(*ast.Ident)
+					switch {
+					case !ok:
+					case pkg.Name == "media" && n.Sel.Name == "Frame":
 						why = at(n.Pos()) + " holds frames"
-					}
-					if ok && pkg.Name == "unix" && (n.Sel.Name == "Open" || n.Sel.Name == "Socket" || n.Sel.Name == "Eventfd") {
+					case pkg.Name == "unix" && slices.Contains([]string{"Open", "Socket", "Eventfd"}, n.Sel.Name):
 						why = at(n.Pos()) + " opens a descriptor"
 					}
 				}
