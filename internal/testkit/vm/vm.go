@@ -214,6 +214,7 @@ func (b *boot) command() (*exec.Cmd, error) {
 		"mem=" + strconv.Itoa(memory) + "M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro",
 		"init=" + filepath.Join(dir, "init"), "gantry.job=" + m.job, "uml_dir=" + m.job, "umid=vm",
 		"con=null", "con0=null,fd:1", "con1=null,fd:3", "con2=null,fd:4", "con3=fd:5,null", "panic=-1", "quiet",
+		"rng_core.default_quality=1000", // trust the host's random numbers
 	}
 	for opt := range strings.FieldsSeq(vivid) {
 		args = append(args, "vivid."+opt)
