@@ -62,4 +62,3 @@ func (e *Endpoint) unauthorized(w http.ResponseWriter, r *http.Request, token st
 	e.options.Log.Debug("request without a valid token", "remote", r.RemoteAddr, "reason", err)
 	e.fail(w, r, &Error{Status: http.StatusUnauthorized, Reason: err.Error()})
 }
-
