@@ -24,7 +24,9 @@ const (
 )
 
 // String returns "degraded", "failing" or "broken".
-func (s Severity) String() string { return [...]string{"degraded", "failing", "broken"}[min(s, Broken)] }
+func (s Severity) String() string {
+	return [...]string{"degraded", "failing", "broken"}[min(s, Broken)]
+}
 
 // MarshalText writes what String returns.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
