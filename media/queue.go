@@ -151,6 +151,22 @@ func (q *Queue) PullAll(ctx context.Context, dst []*Packet) ([]*Packet, error) {
 	}
 }
 
+// Ready delivers a value after Push or Close, for a consumer that waits for other things too; call TakeAll then.
+func (q *Queue) Ready() <-chan struct{} { return q.ready }
+
+// TakeAll is PullAll without waiting: dst comes back as it was when nothing waits.
+func (q *Queue) TakeAll(dst []*Packet) ([]*Packet, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.packets) == 0 && q.closed {
+		return dst, q.err
+	}
+	dst = append(dst, q.packets...)
+	clear(q.packets)
+	q.packets = q.packets[:0]
+	return dst, nil
+}
+
 // Dropped returns how many packets the Queue has dropped so far.
 func (q *Queue) Dropped() uint64 {
 	q.mu.Lock()

@@ -39,6 +39,19 @@ func (s *Subscription) Pull(ctx context.Context, dst []*media.Packet) ([]*media.
 	return s.queue.PullAll(ctx, dst)
 }
 
+// Ready delivers a value when Take has something to return, for a consumer that waits for other things too. Take once before
+// the first wait.
+func (s *Subscription) Ready() <-chan struct{} { return s.queue.Ready() }
+
+// Take is Pull without waiting: dst comes back as it was when nothing waits.
+func (s *Subscription) Take(dst []*media.Packet) ([]*media.Packet, error) {
+	if len(s.cached) > 0 {
+		dst = append(dst, s.cached...)
+		s.cached = nil
+	}
+	return s.queue.TakeAll(dst)
+}
+
 // Feedback asks the publisher for a key frame on behalf of whom this Subscription serves; repeated requests are coalesced.
 // Bitrate is not passed up: one slow viewer must not lower the quality of all.
 func (s *Subscription) Feedback(f media.Feedback) {
