@@ -53,6 +53,11 @@ func ParseStreamID(s string) (StreamID, error) {
 		return bad("longer than 512 bytes, or not UTF-8")
 	}
 	s = strings.TrimSpace(s)
+	if strings.HasPrefix(s, "%23!") { // quoted for a URL by a person, and not unquoted by the encoder (ffmpeg is one)
+		if plain, err := url.PathUnescape(s); err == nil {
+			s = plain
+		}
+	}
 	var id StreamID
 	switch mode, rest, colon := strings.Cut(s, ":"); {
 	case strings.HasPrefix(s, "#!"):

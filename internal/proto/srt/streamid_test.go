@@ -24,6 +24,7 @@ func TestParseStreamID(t *testing.T) {
 		{in: "#!::m=request,r=demo,u=cam,s=tok-en123!", stream: "demo", user: "cam", play: true, tokens: []string{"tok-en123!"}},
 		{in: "#!::h=host,r=live/demo,m=publish,t=stream,token=x!", stream: "live/demo", tokens: []string{"x!"}},
 		{in: "#!::r=demo?t=x!&priority=3,m=publish", stream: "demo", tokens: []string{"x!"}, params: "priority=3"},
+		{in: "%23!::r=live/demo,m=publish,s=a%20b", stream: "live/demo", tokens: []string{"a b"}},
 		{in: "publish:demo", stream: "demo"},
 		{in: "publish:live/demo:cam:pass!", stream: "live/demo", user: "cam", tokens: []string{"pass!"}},
 		{in: "publish:demo::pass!", stream: "demo", tokens: []string{"pass!"}},

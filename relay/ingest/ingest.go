@@ -1,0 +1,205 @@
+// Package ingest mends what publishers of whole access units send (SRT, RTMP, RTSP), in one place for all protocols: clocks
+// that jump, wrap or run backwards, key frames without parameter sets, pictures out of display order. Its sub-packages are the
+// servers; relay/ingest/whip, which gets RTP, has repairs of its own.
+//
+// It knows no protocol and no transport.
+package ingest
+
+import (
+	"fmt"
+	"time"
+
+	"gantry/media"
+	"gantry/media/h264"
+	"gantry/relay"
+)
+
+// Beyond these a timestamp is not late or early but of another timeline.
+const (
+	maxBack    = 2 * time.Second
+	maxForward = 10 * time.Second
+)
+
+// faultFor is how long a fault that stopped happening stays visible.
+const faultFor = 10 * time.Second
+
+// A Feed writes one publisher's access units to the Hub. One goroutine uses it; it never blocks.
+//
+// Times are the publisher's own, on any origin, unwrapped. The Feed keeps them rising by track: small steps back are
+// clamped, jumps move the whole timeline so that it goes on where it stood.
+type Feed struct {
+	pub    *relay.Publication
+	tracks []track
+	now    func() time.Duration
+
+	shift   time.Duration // publisher's time → ours
+	newest  time.Duration // of all tracks, ours
+	arrived time.Duration // now() at newest
+	begun   bool
+	repairs int
+
+	faults map[string]time.Duration // code → now() when last seen
+}
+
+type track struct {
+	media.Track
+	last  time.Duration // newest DTS, ours
+	begun bool
+	h264  h264.ParameterSets
+	order h264.Order
+	h265  parameterSets265
+	facts string // what Update was last told: the SPS
+}
+
+// NewFeed publishes tracks of access units under name. The Feed ends with Close or when Done is closed.
+func NewFeed(hub *relay.Hub, name string, p relay.Publisher) (*Feed, error) {
+	pub, err := hub.Publish(name, p)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	f := &Feed{pub: pub, tracks: make([]track, len(p.Tracks)), now: func() time.Duration { return time.Since(start) },
+		faults: map[string]time.Duration{}}
+	for i, t := range p.Tracks {
+		f.tracks[i].Track = t
+	}
+	return f, nil
+}
+
+// Done is closed when the Hub has ended the publication; Err then says why.
+func (f *Feed) Done() <-chan struct{} { return f.pub.Done() }
+
+// Err is the publication's.
+func (f *Feed) Err() error { return f.pub.Err() }
+
+// Close ends the publication.
+func (f *Feed) Close() error { return f.pub.Close() }
+
+// Fault names something wrong that the protocol's own server noticed; it fades after a while.
+func (f *Feed) Fault(code, reason string) {
+	if _, known := f.faults[code]; !known {
+		f.pub.Fault(code, reason)
+	}
+	f.faults[code] = f.now()
+}
+
+// Video takes one access unit as NAL units, in coding order. The memory of nalus may be reused after the call.
+func (f *Feed) Video(i int, pts, dts time.Duration, nalus [][]byte) {
+	size := 0
+	for _, n := range nalus {
+		size += len(n) + 4
+	}
+	au := make([]byte, 0, size)
+	for _, n := range nalus {
+		au = h264.Append(au, n)
+	}
+	if len(au) == 0 {
+		return
+	}
+	t := &f.tracks[i]
+	key := false
+	switch t.Codec {
+	case media.H264:
+		key = h264.HasIDR(au)
+		if t.h264.Learn(au) {
+			f.learn264(i)
+		}
+		if key {
+			au = t.h264.Ensure(au)
+		}
+		if p := t.order.Observe(au); p.Reordered || p.B && pts != dts {
+			f.Fault("b-frames", "pictures arrive out of display order (B-frames): browsers show only key frames; set B-frames to 0 in the encoder")
+		}
+	case media.H265:
+		key, au = t.h265.ensure(nalus, au)
+		if sps := t.h265.sets[1]; string(sps) != t.facts {
+			t.facts = string(sps)
+			f.learn265(i, sps)
+		}
+	}
+	if key && t.Codec == media.H264 && !t.h264.Complete() {
+		f.Fault("parameter-sets", "key frames come without SPS and PPS: nobody can decode; have the encoder repeat its headers")
+	}
+	f.write(i, pts, dts, key, au)
+}
+
+// Audio takes one coded audio frame. Its memory may be reused after the call.
+func (f *Feed) Audio(i int, pts time.Duration, frame []byte) {
+	if len(frame) > 0 {
+		f.write(i, pts, pts, false, append([]byte(nil), frame...))
+	}
+}
+
+func (f *Feed) write(i int, pts, dts time.Duration, key bool, data []byte) {
+	pts, dts = f.place(&f.tracks[i], pts, dts)
+	f.pub.Write(&media.Packet{Track: uint8(i), PTS: pts, DTS: dts, Start: true, End: true, Key: key, Data: data})
+	f.fade()
+}
+
+// place moves the publisher's times onto the Feed's timeline.
+func (f *Feed) place(t *track, pts, dts time.Duration) (time.Duration, time.Duration) {
+	now := f.now()
+	if pts < dts {
+		pts = dts
+		f.repaired("a presentation time lies before its decoding time")
+	}
+	if f.begun && (dts+f.shift < f.newest-maxBack || dts+f.shift > f.newest+maxForward) {
+		f.shift = f.newest + max(now-f.arrived, time.Millisecond) - dts
+		f.repaired("the encoder's clock jumped")
+	}
+	pts, dts = pts+f.shift, dts+f.shift
+	if t.begun && dts <= t.last {
+		step := t.last + time.Millisecond - dts
+		pts, dts = pts+step, dts+step
+		f.repaired("decoding times do not rise")
+	}
+	t.last, t.begun = dts, true
+	if !f.begun || dts > f.newest {
+		f.newest, f.arrived, f.begun = dts, now, true
+	}
+	return pts, dts
+}
+
+func (f *Feed) repaired(what string) {
+	f.repairs++
+	f.Fault("timestamps", fmt.Sprintf("%s; it is mended here, but check the encoder", what))
+}
+
+// Repairs returns how many timestamps were mended.
+func (f *Feed) Repairs() int { return f.repairs }
+
+// fade clears faults that have not been seen for a while.
+func (f *Feed) fade() {
+	if len(f.faults) == 0 {
+		return
+	}
+	now := f.now()
+	for code, seen := range f.faults {
+		if now-seen > faultFor {
+			f.pub.Fault(code, "")
+			delete(f.faults, code)
+		}
+	}
+}
+
+// learn264 tells the Stream what the new SPS says.
+func (f *Feed) learn264(i int) {
+	t := &f.tracks[i]
+	info, err := h264.ParseSPS(t.h264.SPS())
+	if err != nil {
+		return
+	}
+	t.Width, t.Height, t.Profile = info.Width, info.Height, info.ProfileLevelID
+	f.pub.Update(uint8(i), t.Track)
+	if info.Interlaced {
+		f.Fault("interlaced", "pictures are interlaced: browsers do not deinterlace; send progressive pictures")
+	}
+}
+
+func (f *Feed) learn265(i int, sps []byte) {
+	t := &f.tracks[i]
+	if w, h, ok := size265(sps); ok {
+		t.Width, t.Height = w, h
+		f.pub.Update(uint8(i), t.Track)
+	}
+}

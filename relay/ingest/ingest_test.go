@@ -1,0 +1,181 @@
+package ingest_test
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts"
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts/codecs"
+
+	"gantry/internal/testkit"
+	"gantry/media"
+	"gantry/relay"
+	"gantry/relay/ingest"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+var (
+	quiet = slog.New(slog.DiscardHandler)
+	sps   = []byte{0x67, 0x42, 0xc0, 0x1f, 0xd9, 0x00, 0xf0, 0x11, 0x7e, 0xf0, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x8f, 0x18, 0x31, 0x92}
+	pps   = []byte{0x68, 0xcb, 0x83, 0xcb, 0x20}
+	idr   = []byte{0x65, 0x88, 0x84, 0x01, 0x02}
+	slice = []byte{0x41, 0x9a, 0x01, 0x02}
+)
+
+func newFeed(t *testing.T, tracks ...media.Track) (*relay.Hub, *ingest.Feed) {
+	t.Helper()
+	hub := relay.NewHub(relay.Default(), quiet)
+	t.Cleanup(func() { hub.Close() })
+	f, err := ingest.NewFeed(hub, "a", relay.Publisher{Tracks: tracks})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hub, f
+}
+
+func faults(hub *relay.Hub) (codes []string) {
+	for _, f := range hub.Streams()[0].Publishers[0].Faults {
+		codes = append(codes, f.Code)
+	}
+	return codes
+}
+
+func TestClockFaultsAreMended(t *testing.T) {
+	video := media.Track{Codec: media.H264, ClockRate: 90000}
+	audio := media.Track{Codec: media.AAC, ClockRate: 48000, Channels: 2}
+	for _, c := range []struct {
+		name    string
+		ms      []int // decoding times of the pictures; a sound precedes each
+		repairs int
+	}{
+		{"steady", []int{0, 33, 66, 100}, 0},
+		{"one step back", []int{0, 33, 20, 66}, 1},
+		{"repeated", []int{0, 33, 33, 66}, 1},
+		{"jump ahead", []int{0, 33, 3_600_066, 3_600_100}, 1},
+		{"jump back", []int{3_600_000, 3_600_033, 0, 33}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			hub, f := newFeed(t, video, audio)
+			var sub *relay.Subscription
+			for i, ms := range c.ms {
+				at := time.Duration(ms) * time.Millisecond
+				nalus := [][]byte{slice}
+				if i == 0 {
+					nalus = [][]byte{sps, pps, idr}
+				}
+				f.Video(0, at, at, nalus)
+				f.Audio(1, at+time.Millisecond, []byte{1})
+				if i == 0 {
+					sub, _ = hub.Subscribe("a", media.AccessUnits)
+				}
+			}
+			var last [2]time.Duration
+			pictures := 0
+			for pictures < len(c.ms) {
+				packets, err := sub.Pull(t.Context(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i, p := range packets {
+					if d := p.DTS - last[p.Track]; last[p.Track] != 0 && (d <= 0 || d > time.Second) {
+						t.Errorf("packet %d of track %d comes %v after the one before", i, p.Track, d)
+					}
+					last[p.Track] = p.DTS
+					if p.Track == 0 {
+						pictures++
+					}
+				}
+			}
+			if d := last[1] - last[0]; d < 0 || d > 20*time.Millisecond {
+				t.Errorf("sound lies %v after the picture", d)
+			}
+			if got := f.Repairs(); (got == 0) != (c.repairs == 0) || got > 2*c.repairs {
+				t.Errorf("%d repairs", got)
+			}
+			if (len(faults(hub)) == 0) != (c.repairs == 0) {
+				t.Errorf("faults %v", faults(hub))
+			}
+		})
+	}
+}
+
+func TestParameterSetsAreRepeated(t *testing.T) {
+	hub, f := newFeed(t, media.Track{Codec: media.H264, ClockRate: 90000})
+	f.Video(0, 0, 0, [][]byte{sps, pps, idr})
+	sub, err := hub.Subscribe("a", media.AccessUnits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tr := sub.Tracks()[0]; tr.Width != 960 || tr.Profile != "42c01f" {
+		t.Errorf("track %+v", tr)
+	}
+	f.Video(0, time.Second, time.Second, [][]byte{idr})
+	var got []*media.Packet
+	for len(got) < 2 {
+		if got, err = sub.Pull(t.Context(), got); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got[0].Data, got[1].Data) || !got[1].Key {
+		t.Fatalf("the second key frame is %x", got[1].Data)
+	}
+}
+
+func TestKeyFramesWithoutParameterSetsAreNamed(t *testing.T) {
+	hub, f := newFeed(t, media.Track{Codec: media.H264, ClockRate: 90000})
+	f.Video(0, 0, 0, [][]byte{idr})
+	if got := faults(hub); len(got) != 1 || got[0] != "parameter-sets" {
+		t.Fatal(got)
+	}
+}
+
+// programme writes n pictures, 33 ms apart, from the given decoding time in 90 kHz ticks.
+func programme(t testing.TB, first int64, n int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	track := &mpegts.Track{Codec: &codecs.H264{}}
+	w := &mpegts.Writer{W: &b, Tracks: []*mpegts.Track{track}}
+	if err := w.Initialize(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		nalus := [][]byte{slice}
+		if i%10 == 0 {
+			nalus = [][]byte{sps, pps, idr}
+		}
+		at := (first + int64(i)*2970) & (1<<33 - 1)
+		if err := w.WriteH264(track, at, at, nalus); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func TestTSClockWraps(t *testing.T) {
+	hub := relay.NewHub(relay.Default(), quiet)
+	defer hub.Close()
+	var feed *ingest.Feed
+	err := ingest.ReadTS(bytes.NewReader(programme(t, 1<<33-2970*20, 60)), hub, "a", relay.Publisher{}, quiet, func(f *ingest.Feed) { feed = f })
+	if err == nil || feed == nil {
+		t.Fatal(err)
+	}
+	if n := feed.Repairs(); n != 0 {
+		t.Fatalf("%d repairs: the wrap was taken for a jump", n)
+	}
+}
+
+func FuzzReadTS(f *testing.F) {
+	f.Add(programme(f, 0, 12))
+	f.Add(programme(f, 1<<33-9000, 12)[:1000])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		hub := relay.NewHub(relay.Default(), quiet)
+		defer hub.Close()
+		if err := ingest.ReadTS(bytes.NewReader(b), hub, "a", relay.Publisher{}, quiet, func(*ingest.Feed) {}); err == nil || err == io.ErrNoProgress {
+			t.Fatal(err)
+		}
+	})
+}
