@@ -201,3 +201,23 @@ func BenchmarkOrder(b *testing.B) {
 		o.Observe(au)
 	}
 }
+
+func TestLevel(t *testing.T) {
+	for _, c := range []struct {
+		w, h    int
+		fps     float64
+		bitrate int
+		want    uint8
+	}{
+		{320, 180, 30, 300_000, 31}, {1280, 720, 30, 2_500_000, 31}, {1280, 720, 60, 2_500_000, 32},
+		{1280, 720, 30, 18_000_000, 32}, {1920, 1080, 30, 6_000_000, 40}, {1920, 1080, 60, 6_000_000, 42},
+		{3840, 2160, 30, 20_000_000, 51}, {3840, 2160, 60, 20_000_000, 52}, {8192, 8192, 300, 1, 62},
+	} {
+		if got := Level(c.w, c.h, c.fps, c.bitrate); got != c.want {
+			t.Errorf("%+v: level %d", c, got)
+		}
+	}
+	if a, b, c := MaxBitrate(66, 31), MaxBitrate(100, 31), MaxBitrate(66, 3); a != 14_000_000 || b != 17_500_000 || c != 0 {
+		t.Error(a, b, c)
+	}
+}

@@ -1,0 +1,87 @@
+//go:build cgo && !nolibav
+
+package libav
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"gantry/encoder"
+	"gantry/media"
+	"gantry/media/h264"
+)
+
+// A coder is one of FFmpeg's encoders, made fit for live use.
+type coder struct {
+	name     string
+	codec    media.Codec
+	hardware bool
+	// liveBitrate: the encoder follows a new bitrate while running. Measured, not believed: several take it and do nothing.
+	liveBitrate bool
+	// keepsPictures: the encoder refers to a picture after avcodec_send_frame has returned, so it needs a copy.
+	keepsPictures bool
+	presets       []string // names that Params.Preset may have
+	options       func(encoder.Params, media.Rational) []option
+}
+
+type option struct{ key, value string }
+
+var x26xPresets = []string{
+	"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
+}
+
+// coders is every encoder that this package can drive; which of them exist depends on the FFmpeg that it runs with.
+var coders = []coder{
+	{name: "libx264", codec: media.H264, liveBitrate: true, presets: x26xPresets, options: x264},
+}
+
+// inputs is what swscale and the encoders take together, the cheapest first.
+var inputs = []media.FourCC{
+	media.YU12, media.NV12, media.YUYV, media.UYVY, media.NV16, media.NV24, media.RGB3, media.BGR3,
+}
+
+// Backends returns the encoders that this build can drive. Open says ErrUnavailable for those that the installed FFmpeg lacks.
+func Backends() []encoder.Backend {
+	var all []encoder.Backend
+	for i := range coders {
+		co := &coders[i]
+		all = append(all, encoder.Backend{
+			Name: co.name, Codec: co.codec, Hardware: co.hardware, Inputs: inputs,
+			Open: func(_ context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+				return open(co, in, p)
+			},
+		})
+	}
+	return all
+}
+
+func lines(options []option) string {
+	var b strings.Builder
+	for _, o := range options {
+		b.WriteString(o.key + "=" + o.value + "\n")
+	}
+	return b.String()
+}
+
+// x264 returns libx264's options. tune=zerolatency alone would cut each picture into as many slices as there are threads,
+// and scene cuts would become key frames that nobody asked for.
+func x264(p encoder.Params, rate media.Rational) []option {
+	preset, profile := p.Preset, p.Profile
+	if preset == "" {
+		preset = "superfast"
+	}
+	if profile == "" {
+		profile = "baseline" // x264's is the constrained one, which browsers decode everywhere
+	}
+	return []option{
+		{"preset", preset},
+		{"tune", "zerolatency"},
+		{"profile", profile},
+		{"level", fmt.Sprint(h264.Level(p.Width, p.Height, rate.Float(), p.Bitrate))},
+		{"g", fmt.Sprint(unlimited)},
+		{"forced-idr", "1"},
+		{"sc_threshold", "0"},
+		{"x264-params", "sliced-threads=0:sync-lookahead=0:rc-lookahead=0"},
+	}
+}

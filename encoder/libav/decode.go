@@ -1,0 +1,132 @@
+//go:build cgo && !nolibav
+
+package libav
+
+// #include "libav.h"
+import "C"
+
+import (
+	"fmt"
+	"time"
+	"unsafe"
+
+	"gantry/media"
+)
+
+// A Decoder turns access units back into pictures, so that what an encoder made can be looked at. One goroutine uses it.
+type Decoder struct {
+	c *C.gantry_decoder
+}
+
+// NewDecoder returns a decoder of H.264 or H.265 access units in Annex B, or of AV1 temporal units.
+func NewDecoder(codec media.Codec) (*Decoder, error) {
+	id, ok := map[media.Codec]C.int{
+		media.H264: C.AV_CODEC_ID_H264, media.H265: C.AV_CODEC_ID_HEVC, media.AV1: C.AV_CODEC_ID_AV1,
+	}[codec]
+	if !ok {
+		return nil, fmt.Errorf("open decoder: none for %v", codec)
+	}
+	initLog()
+	d := new(Decoder)
+	if err := check(C.gantry_decoder_open(id, &d.c)); err != nil {
+		return nil, fmt.Errorf("open %v decoder: %w", codec, err)
+	}
+	return d, nil
+}
+
+// Decode takes one access unit and returns the pictures that are complete, as YU12 with the stream's colour. Each is the
+// caller's: Release it. A damaged access unit is an error.
+func (d *Decoder) Decode(p *media.Packet) ([]*media.Frame, error) {
+	if len(p.Data) == 0 {
+		return nil, nil
+	}
+	err := check(C.gantry_decode(d.c, (*C.uint8_t)(unsafe.Pointer(&p.Data[0])), C.int(len(p.Data)), C.int64_t(p.PTS)))
+	if err != nil {
+		return nil, fmt.Errorf("decode: %w", err)
+	}
+	return d.pictures()
+}
+
+// Drain returns the pictures still held. The Decoder takes no more after it.
+func (d *Decoder) Drain() ([]*media.Frame, error) {
+	if err := check(C.gantry_decode(d.c, nil, 0, 0)); err != nil {
+		return nil, fmt.Errorf("drain decoder: %w", err)
+	}
+	return d.pictures()
+}
+
+func (d *Decoder) pictures() ([]*media.Frame, error) {
+	var frames []*media.Frame
+	for {
+		var f *C.AVFrame
+		switch err := check(C.gantry_picture(d.c, &f)); err {
+		case nil:
+		case errAgain, errEOF:
+			return frames, nil
+		default:
+			return frames, fmt.Errorf("decode: %w", err)
+		}
+		frame, err := wrap(f)
+		if err != nil {
+			C.av_frame_free(&f)
+			return frames, err
+		}
+		frames = append(frames, frame)
+	}
+}
+
+// Close frees the decoder; pictures that it returned live on.
+func (d *Decoder) Close() error {
+	C.gantry_decoder_close(d.c)
+	d.c = nil
+	return nil
+}
+
+// picture is the memory of a decoded Frame.
+type picture struct{ f *C.AVFrame }
+
+func (p picture) CPU(f *media.Frame, fn func([][]byte) error) error {
+	planes := make([][]byte, len(f.Planes))
+	for i, plane := range f.Planes {
+		planes[i] = unsafe.Slice((*byte)(unsafe.Pointer(p.f.data[i])), plane.Len)
+	}
+	return fn(planes)
+}
+
+func (p picture) Release(*media.Frame) { C.av_frame_free(&p.f) }
+
+// wrap makes f, which it takes over, a Frame.
+func wrap(f *C.AVFrame) (*media.Frame, error) {
+	format := media.VideoFormat{Width: int(f.width), Height: int(f.height), FourCC: media.YU12}
+	switch f.format {
+	case C.AV_PIX_FMT_YUV420P:
+		if f.color_range != C.AVCOL_RANGE_UNSPECIFIED {
+			format.Range = media.RangeLimited
+		}
+	case C.AV_PIX_FMT_YUVJ420P:
+	default:
+		return nil, fmt.Errorf("decode: pixel format %s is not 8-bit 4:2:0", C.GoString(C.av_get_pix_fmt_name(int32(f.format))))
+	}
+	if f.format == C.AV_PIX_FMT_YUVJ420P || f.color_range == C.AVCOL_RANGE_JPEG {
+		format.Range = media.RangeFull
+	}
+	switch f.colorspace {
+	case C.AVCOL_SPC_BT709:
+		format.Matrix = media.MatrixBT709
+	case C.AVCOL_SPC_SMPTE170M, C.AVCOL_SPC_BT470BG:
+		format.Matrix = media.MatrixBT601
+	case C.AVCOL_SPC_BT2020_NCL:
+		format.Matrix = media.MatrixBT2020
+	}
+	planes := make([]media.Plane, 3)
+	for i := range planes {
+		rows := format.Height
+		if i > 0 {
+			rows = (rows + 1) / 2
+		}
+		planes[i] = media.Plane{FD: -1, Stride: int(f.linesize[i]), Len: int(f.linesize[i]) * rows}
+	}
+	frame := media.NewFrame(format, planes, picture{f})
+	frame.PTS = time.Duration(f.pts)
+	return frame, nil
+}
