@@ -1,6 +1,6 @@
 # The commands of this tree. Each is a script that also runs by itself; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers lint bench cross build fuzz clean
+.PHONY: help demo test test-peers lint bench cross build source fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ cross: ## both daemons for arm64 and armv7, into dist/
 build: ## both daemons into bin/ (TAGS=nolibav: without FFmpeg's libraries)
 	@scripts/setup build
 	@scripts/build
+
+source: ## the source with all its modules, dist/gantry-VERSION.tar.gz (what buildroot/ builds from)
+	@scripts/source
 
 fuzz: ## each fuzz target for a while (FUZZTIME=10s)
 	@scripts/setup build
