@@ -16,7 +16,9 @@ import (
 )
 
 // The second part of a name is the stage of the signal path that the figure is about, or the process as a whole.
-var stages = []string{"capture", "audio", "encode", "queue", "uplink", "ingest", "stream", "egress", "config", "process", "health"}
+var stages = []string{
+	"capture", "audio", "encode", "queue", "uplink", "ingest", "stream", "egress", "relay", "http", "config", "process", "health",
+}
 
 // The last part before _total is what is counted or the base unit: never milliseconds, never kilobits.
 var units = []string{
