@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"slices"
+
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h265"
 
 	h264bytes "gantry/media/h264"
@@ -45,4 +47,9 @@ func size265(sps []byte) (width, height int, ok bool) {
 		return 0, 0, false
 	}
 	return p.Width(), p.Height(), true
+}
+
+// hasPicture265 tells whether one of nalus is a slice.
+func hasPicture265(nalus [][]byte) bool {
+	return slices.ContainsFunc(nalus, func(n []byte) bool { return len(n) > 1 && n[0]>>1&0x3f < byte(h265.NALUType_VPS_NUT) })
 }

@@ -7,7 +7,10 @@ package ingest
 
 import (
 	"fmt"
+	"slices"
 	"time"
+
+	"github.com/bluenviron/mediacommon/v2/pkg/codecs/av1"
 
 	"gantry/media"
 	"gantry/media/h264"
@@ -104,6 +107,9 @@ func (f *Feed) Video(i int, pts, dts time.Duration, nalus [][]byte) {
 		if t.h264.Learn(au) {
 			f.learn264(i)
 		}
+		if h264.Slices(au) == 0 {
+			return // parameter sets alone, as RTMP sends them
+		}
 		if key {
 			au = t.h264.Ensure(au)
 		}
@@ -116,11 +122,24 @@ func (f *Feed) Video(i int, pts, dts time.Duration, nalus [][]byte) {
 			t.facts = string(sps)
 			f.learn265(i, sps)
 		}
+		if !hasPicture265(nalus) {
+			return
+		}
 	}
 	if key && t.Codec == media.H264 && !t.h264.Complete() {
 		f.Fault("parameter-sets", "key frames come without SPS and PPS: nobody can decode; have the encoder repeat its headers")
 	}
 	f.write(i, pts, dts, key, au)
+}
+
+// AV1 takes one temporal unit as OBUs without size fields. The memory of obus may be reused after the call.
+func (f *Feed) AV1(i int, pts time.Duration, obus [][]byte) {
+	data, err := av1.Bitstream(obus).Marshal()
+	if err != nil || len(data) == 0 {
+		return
+	}
+	key := slices.ContainsFunc(obus, func(o []byte) bool { return len(o) > 0 && o[0]>>3&15 == byte(av1.OBUTypeSequenceHeader) })
+	f.write(i, pts, pts, key, data)
 }
 
 // Audio takes one coded audio frame. Its memory may be reused after the call.

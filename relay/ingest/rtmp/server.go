@@ -1,0 +1,244 @@
+// Package rtmp takes RTMP and RTMPS in, enhanced RTMP with H.265, AV1 and Opus included, by bluenviron's gortmplib.
+//
+// The URL is rtmp://HOST/[live/]STREAM?token=TOKEN; encoders that ask for server and key get rtmp://HOST/live and
+// STREAM?token=TOKEN. It does not play: viewers have WHEP.
+package rtmp
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bluenviron/gortmplib"
+	"github.com/bluenviron/gortmplib/pkg/codecs"
+
+	"gantry/media"
+	"gantry/relay"
+	"gantry/relay/ingest"
+)
+
+const (
+	maxConns         = 256              // connections held at once
+	handshakeTimeout = 10 * time.Second // until the stream is named
+	idleTimeout      = 10 * time.Second // without a byte; a still picture sends some all the same
+)
+
+// ErrNothingUsable: the publisher sends no track that Gantry carries.
+var ErrNothingUsable = errors.New("no H.264, H.265, AV1, AAC or Opus track")
+
+// A Server publishes what RTMP clients send on one port.
+type Server struct {
+	hub       *relay.Hub
+	authorize func(token, stream string) error
+	log       *slog.Logger
+	listener  net.Listener
+	conns     sync.WaitGroup
+	slots     chan struct{}
+}
+
+// Listen opens the port: RTMPS with a TLS configuration, else RTMP. authorize is asked for each publisher's token; nil lets
+// everybody publish.
+func Listen(addr string, tlsConfig *tls.Config, hub *relay.Hub, authorize func(token, stream string) error, log *slog.Logger) (*Server, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for RTMP on %s: %w", addr, err)
+	}
+	if tlsConfig != nil {
+		l = tls.NewListener(l, tlsConfig)
+	}
+	return &Server{hub: hub, authorize: authorize, log: log, listener: l, slots: make(chan struct{}, maxConns)}, nil
+}
+
+// Addr returns the address that the Server listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Run serves until ctx ends and returns after the last connection.
+func (s *Server) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { s.listener.Close() })
+	defer func() {
+		if stop() {
+			s.listener.Close()
+		}
+		s.conns.Wait()
+	}()
+	for {
+		conn, err := s.listener.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("accept RTMP clients: %w", err)
+		}
+		select {
+		case s.slots <- struct{}{}:
+		default:
+			conn.Close()
+			continue
+		}
+		s.conns.Go(func() {
+			defer func() { <-s.slots }()
+			defer conn.Close()
+			done := context.AfterFunc(ctx, func() { conn.Close() })
+			defer done()
+			s.serve(conn)
+		})
+	}
+}
+
+func (s *Server) serve(conn net.Conn) {
+	log := s.log.With("remote", conn.RemoteAddr().String())
+	stream, p, rtmp, err := s.open(conn)
+	if err != nil {
+		if !errors.Is(err, io.EOF) { // a port scan
+			log.Warn("RTMP publisher refused", "stream", stream, "reason", err)
+		}
+		return
+	}
+	if err := s.publish(conn, rtmp, stream, p, log); err != nil && !errors.Is(err, io.EOF) {
+		log.Info("RTMP publisher left", "stream", stream, "reason", err)
+	}
+}
+
+// open shakes hands and answers what the client asks for.
+func (s *Server) open(conn net.Conn) (string, relay.Publisher, *gortmplib.ServerConn, error) {
+	p := relay.Publisher{Protocol: "rtmp", Remote: conn.RemoteAddr().String()}
+	if err := conn.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+		return "", p, nil, err
+	}
+	rtmp := &gortmplib.ServerConn{RW: conn}
+	if err := rtmp.Initialize(); err != nil {
+		return "", p, nil, err
+	}
+	if err := rtmp.AcceptConn(); err != nil {
+		return "", p, nil, err
+	}
+	stream, token, priority := Address(rtmp.URL)
+	p.Priority = priority
+	err := func() error {
+		if !rtmp.Publish {
+			return errors.New("this port only takes publishers; play over WHEP")
+		}
+		if !relay.ValidName(stream) {
+			return relay.ErrName
+		}
+		if s.authorize != nil {
+			return s.authorize(token, stream)
+		}
+		return nil
+	}()
+	if err != nil {
+		return stream, p, nil, errors.Join(err, rtmp.RejectAction())
+	}
+	return stream, p, rtmp, rtmp.AcceptAction()
+}
+
+// Address reads stream name, token and priority from the URL that a client gave. The application "live" and the path
+// "v2/pub", which encoders' presets put first, are no part of the name.
+func Address(u *url.URL) (stream, token string, priority int) {
+	path := strings.Trim(u.Path, "/")
+	query := u.RawQuery
+	if u.Fragment != "" {
+		path = strings.Trim(path+"/"+u.Fragment, "/")
+	}
+	if p, q, ok := strings.Cut(path, "?"); ok {
+		path, query = strings.Trim(p, "/"), q
+	}
+	for _, prefix := range []string{"live/", "v2/pub/"} {
+		if p, ok := strings.CutPrefix(path, prefix); ok {
+			path = p
+			break
+		}
+	}
+	values, _ := url.ParseQuery(query)
+	token = values.Get("token")
+	if token == "" {
+		token = values.Get("auth")
+	}
+	priority, _ = strconv.Atoi(values.Get("priority"))
+	return path, token, priority
+}
+
+// publish reads tracks and media until the connection or the publication ends.
+func (s *Server) publish(conn net.Conn, rtmp *gortmplib.ServerConn, stream string, p relay.Publisher, log *slog.Logger) error {
+	r := &gortmplib.Reader{Conn: rtmp}
+	if err := r.Initialize(); err != nil {
+		return fmt.Errorf("find the tracks: %w", err)
+	}
+	var feed *ingest.Feed
+	sets := map[int][][]byte{} // parameter sets by track, which RTMP tells apart from the media
+	for _, t := range r.Tracks() {
+		i := len(p.Tracks)
+		video := func(pts, dts time.Duration, au [][]byte) { feed.Video(i, pts, dts, au) }
+		switch c := t.Codec.(type) {
+		case *codecs.H264:
+			p.Tracks = append(p.Tracks, media.Track{Codec: media.H264, ClockRate: 90000})
+			sets[i] = [][]byte{c.SPS, c.PPS}
+			r.OnDataH264(t, video)
+		case *codecs.H265:
+			p.Tracks = append(p.Tracks, media.Track{Codec: media.H265, ClockRate: 90000})
+			sets[i] = [][]byte{c.VPS, c.SPS, c.PPS}
+			r.OnDataH265(t, video)
+		case *codecs.AV1:
+			p.Tracks = append(p.Tracks, media.Track{Codec: media.AV1, ClockRate: 90000})
+			r.OnDataAV1(t, func(pts time.Duration, tu [][]byte) { feed.AV1(i, pts, tu) })
+		case *codecs.MPEG4Audio:
+			if c.Config == nil {
+				continue
+			}
+			conf, err := c.Config.Marshal()
+			if err != nil {
+				return fmt.Errorf("AAC configuration: %w", err)
+			}
+			p.Tracks = append(p.Tracks, media.Track{Codec: media.AAC, ClockRate: c.Config.SampleRate, Channels: c.Config.ChannelCount, Profile: fmt.Sprintf("%x", conf)})
+			r.OnDataMPEG4Audio(t, func(pts time.Duration, au []byte) { feed.Audio(i, pts, au) })
+		case *codecs.Opus:
+			p.Tracks = append(p.Tracks, media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2})
+			r.OnDataOpus(t, func(pts time.Duration, packet []byte) { feed.Audio(i, pts, packet) })
+		default:
+			log.Warn("track left out", "stream", stream, "codec", fmt.Sprintf("%T", c), "reason", "Gantry does not carry it")
+		}
+	}
+	if len(p.Tracks) == 0 {
+		return ErrNothingUsable
+	}
+	var err error
+	if feed, err = ingest.NewFeed(s.hub, stream, p); err != nil {
+		return err
+	}
+	defer feed.Close()
+	for i, sets := range sets {
+		feed.Video(i, 0, 0, sets)
+	}
+
+	ended := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() { // a newer publisher, or the Hub, ends the connection
+		select {
+		case <-feed.Done():
+			conn.Close()
+		case <-ended:
+		}
+	})
+	defer watch.Wait()
+	defer close(ended)
+	for {
+		if err := conn.SetDeadline(time.Now().Add(idleTimeout)); err != nil {
+			return err
+		}
+		if err := r.Read(); err != nil {
+			if gone := feed.Err(); gone != nil {
+				return gone
+			}
+			return err
+		}
+	}
+}
