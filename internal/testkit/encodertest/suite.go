@@ -232,7 +232,7 @@ func (s Suite) waits(t *testing.T) {
 	if _, err := e.Read(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Read of nothing: %v", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel = context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()
 	f := media.NewPool(in, 1).Get()
 	defer f.Release()
