@@ -1,0 +1,296 @@
+package whip
+
+import (
+	"context"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
+)
+
+const (
+	pacerBurst     = 5 * time.Millisecond   // what may go out at once: timers are no finer, and each wake-up costs
+	pacerRoom      = 250 * time.Millisecond // of queued video at which the transmitter waits, so that the Program's queue drops
+	captureEvery   = 500 * time.Millisecond // abs-capture-time, besides key frames; its specification asks for a second
+	reportEvery    = time.Second
+	historyPackets = 1024 // per video stream: 1.2 MB, two seconds at 5 Mbit/s
+	maxRTXQueue    = 256
+)
+
+// A packet waits in the pacer. Its payload is never written to.
+type packet struct {
+	lane    *lane
+	payload []byte
+	ts      uint32
+	seq     uint16 // retransmissions: of the original
+	resend  bool
+	marker  bool
+	mark    bool          // carries abs-capture-time
+	pts     time.Duration // of its access unit
+}
+
+// A lane is the sending half of one stream: what numbers and counters its packets need. Only the pacer's goroutine touches it,
+// but for history.
+type lane struct {
+	stream  *stream
+	write   interceptor.RTPWriter // through the bandwidth estimate, if there is one
+	seq     uint16
+	rtxSeq  uint16
+	packets uint32 // sent, without retransmissions (RFC 3550 §6.4.1)
+	octets  uint32
+	newest  time.Duration // PTS of the access unit sent last
+	marked  time.Duration // PTS of the one that said last when it was captured; the transmitter's
+
+	reported time.Time // of the last sender report
+	history  history   // video only
+}
+
+// A pacer sends packets at a steady rate instead of a picture at a time: bursts overflow buffers on the way. Audio passes at
+// once, then retransmissions, then video.
+type pacer struct {
+	wall   func(time.Duration) time.Time
+	report func([]rtcp.Packet) error
+	cname  string
+	count  *counters
+
+	mu     sync.Mutex
+	queues [3][]*packet // audio, retransmissions, video
+	queued int          // bytes of video
+	rate   int          // bit/s
+	wake   chan struct{}
+	room   chan struct{}
+
+	// of run
+	transport uint16 // next TWCC sequence number
+	header    rtp.Header
+	scratch   struct {
+		twcc    [2]byte
+		capture [16]byte
+	}
+}
+
+const (
+	audioQueue = iota
+	rtxQueue
+	videoQueue
+)
+
+func newPacer(rate int, count *counters) *pacer {
+	return &pacer{rate: rate, count: count, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+func (p *pacer) setRate(rate int) {
+	p.mu.Lock()
+	p.rate = rate
+	p.mu.Unlock()
+}
+
+// put hands packets over; they are sent in order. It never blocks.
+func (p *pacer) put(queue int, packets ...*packet) {
+	p.mu.Lock()
+	p.queues[queue] = append(p.queues[queue], packets...)
+	if queue == videoQueue {
+		for _, pkt := range packets {
+			p.queued += len(pkt.payload)
+		}
+	}
+	if over := len(p.queues[rtxQueue]) - maxRTXQueue; over > 0 { // the oldest are the least useful
+		p.queues[rtxQueue] = p.queues[rtxQueue][over:]
+	}
+	p.mu.Unlock()
+	notify(p.wake)
+}
+
+// wait blocks while the queued video takes longer than pacerRoom to send.
+func (p *pacer) wait(ctx context.Context) {
+	for {
+		p.mu.Lock()
+		full := p.full()
+		p.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-p.room:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *pacer) full() bool { return transmission(p.queued, p.rate) > pacerRoom }
+
+// clear drops what waits: after an interruption it is too old.
+func (p *pacer) clear() {
+	p.mu.Lock()
+	p.queues = [3][]*packet{}
+	p.queued = 0
+	p.mu.Unlock()
+	notify(p.room)
+}
+
+// next takes the packet to send now, or says how long to wait; 0 is until something comes. due is when the paced queues may
+// send again, and is moved on.
+func (p *pacer) next(now time.Time, due *time.Time) (*packet, time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for queue := range p.queues {
+		waiting := p.queues[queue]
+		if len(waiting) == 0 {
+			continue
+		}
+		if queue != audioQueue && due.After(now) {
+			return nil, max(due.Sub(now), pacerBurst/2)
+		}
+		pkt := waiting[0]
+		waiting[0] = nil
+		if p.queues[queue] = waiting[1:]; len(waiting) == 1 {
+			p.queues[queue] = nil
+		}
+		if earliest := now.Add(-pacerBurst); due.Before(earliest) {
+			*due = earliest
+		}
+		*due = due.Add(transmission(len(pkt.payload)+rtpHeader+8, p.rate))
+		if queue == videoQueue {
+			was := p.full()
+			p.queued -= len(pkt.payload)
+			if was && !p.full() {
+				notify(p.room)
+			}
+		}
+		return pkt, 0
+	}
+	return nil, 0
+}
+
+// run sends until ctx ends.
+func (p *pacer) run(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var due time.Time
+	for ctx.Err() == nil {
+		pkt, wait := p.next(time.Now(), &due)
+		if pkt != nil {
+			p.send(pkt)
+			continue
+		}
+		var elapsed <-chan time.Time
+		if wait > 0 {
+			timer.Reset(wait)
+			elapsed = timer.C
+		}
+		select {
+		case <-p.wake:
+		case <-elapsed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// send puts one packet on the wire: numbers and header extensions are given here, so that they follow the order of sending.
+// Errors are losses: pion reports a broken path by its state.
+func (p *pacer) send(pkt *packet) {
+	l, w := pkt.lane, &pkt.lane.stream.wire
+	h := &p.header
+	*h = rtp.Header{Version: 2, Extensions: h.Extensions[:0], Timestamp: pkt.ts, Marker: pkt.marker, SSRC: w.ssrc, PayloadType: w.payloadType}
+	payload := pkt.payload
+	switch {
+	case pkt.resend && w.rtxType != 0: // RFC 4588 §4
+		payload = append(binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(payload)), pkt.seq), payload...)
+		h.SSRC, h.PayloadType, h.SequenceNumber = w.rtxSSRC, w.rtxType, l.rtxSeq
+		l.rtxSeq++
+	case pkt.resend:
+		h.SequenceNumber = pkt.seq
+	default:
+		h.SequenceNumber = l.seq
+		l.history.add(l.seq, pkt)
+		l.seq++
+		l.packets++
+		l.octets += uint32(len(payload))
+		l.newest = pkt.pts
+	}
+	if w.twcc != 0 {
+		binary.BigEndian.PutUint16(p.scratch.twcc[:], p.transport)
+		p.transport++
+		_ = h.SetExtension(w.twcc, p.scratch.twcc[:])
+	}
+	if pkt.mark && w.midExt != 0 {
+		_ = h.SetExtension(w.midExt, []byte(l.stream.mid))
+	}
+	if pkt.mark && w.capture != 0 {
+		_ = h.SetExtension(w.capture, captureMark(&p.scratch.capture, ntp(p.wall(pkt.pts))))
+	}
+	n, err := l.write.Write(h, payload, nil)
+	p.count.sent(pkt, h.MarshalSize()+len(payload), n, err)
+	if now := time.Now(); now.Sub(l.reported) >= reportEvery && l.packets > 0 {
+		p.sendReport(l, now)
+	}
+}
+
+// sendReport sends the lane's sender report (RFC 3550 §6.4.1). It pairs the RTP timestamp of the newest access unit with the
+// wall time of its capture, so that a receiver can tell when any picture or sound was taken.
+func (p *pacer) sendReport(l *lane, now time.Time) {
+	l.reported = now
+	at := ntp(p.wall(l.newest))
+	p.count.reported(l.stream.wire.ssrc, uint32(at>>16), now)
+	_ = p.report([]rtcp.Packet{
+		&rtcp.SenderReport{SSRC: l.stream.wire.ssrc, NTPTime: at, RTPTime: l.stream.clock.at(l.newest), PacketCount: l.packets, OctetCount: l.octets},
+		rtcp.NewCNAMESourceDescription(l.stream.wire.ssrc, p.cname),
+	})
+}
+
+// transmission returns how long n bytes take at rate bit/s.
+func transmission(n, rate int) time.Duration {
+	return time.Duration(int64(n) * 8 * int64(time.Second) / int64(max(rate, 1)))
+}
+
+// notify fills a channel of one place.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// A history holds the packets sent last, for retransmission (RFC 4585 §6.2.1). The zero history holds none.
+type history struct {
+	mu      sync.Mutex
+	packets []sentPacket // index: sequence number modulo the length
+}
+
+type sentPacket struct {
+	pkt    *packet
+	seq    uint16
+	resent time.Time
+}
+
+func newHistory() history { return history{packets: make([]sentPacket, historyPackets)} }
+
+func (h *history) add(seq uint16, pkt *packet) {
+	if h.packets == nil {
+		return
+	}
+	h.mu.Lock()
+	h.packets[int(seq)%len(h.packets)] = sentPacket{pkt: pkt, seq: seq}
+	h.mu.Unlock()
+}
+
+// get returns a packet to send again, nil if it is gone or was sent again less than quiet ago: its copy is on the way.
+func (h *history) get(seq uint16, now time.Time, quiet time.Duration) *packet {
+	if h.packets == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.packets[int(seq)%len(h.packets)]
+	if s.pkt == nil || s.seq != seq || now.Sub(s.resent) < quiet {
+		return nil
+	}
+	s.resent = now
+	again := *s.pkt
+	again.seq, again.resend, again.mark = seq, true, false
+	return &again
+}

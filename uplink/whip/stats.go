@@ -1,0 +1,103 @@
+package whip
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Stats is a snapshot of a Sender. Counters grow over all its sessions; the rest is of the current one.
+type Stats struct {
+	Connected     bool
+	Remote        string        // host:port that media goes to
+	Packets       uint64        // RTP packets sent, retransmissions included
+	Bytes         uint64        // of them, without UDP and IP
+	Retransmitted uint64        // packets sent again
+	NACKs         uint64        // packets asked for again
+	PLIs          uint64        // key frames asked for, by PLI or FIR
+	Unsent        uint64        // packets that the path did not take
+	RTT           time.Duration // 0: not known yet
+	Loss          float64       // share of video packets lost lately, 0…1, before retransmission
+	Target        int           // bit/s that the path is believed to carry; 0: the server sends no estimate
+	Restarts      uint64        // ICE restarts
+}
+
+// counters are what Stats is read from.
+type counters struct {
+	packets, bytes, retransmitted, nacks, plis, unsent, restarts atomic.Uint64
+	audioBytes, rtxBytes                                         atomic.Uint64
+
+	mu      sync.Mutex
+	current Stats // Connected, Remote, RTT, Loss, Target
+	reports [8]sentReport
+	at      int
+}
+
+// A sentReport remembers when a sender report left, to find the round trip in the receiver report that answers it.
+type sentReport struct {
+	ssrc, ntp uint32
+	sent      time.Time
+}
+
+// sent counts a packet of size bytes for which the writer returned n and err.
+func (c *counters) sent(pkt *packet, size, n int, err error) {
+	if err != nil || n == 0 {
+		c.unsent.Add(1)
+		return
+	}
+	c.packets.Add(1)
+	c.bytes.Add(uint64(size))
+	switch {
+	case pkt.resend:
+		c.retransmitted.Add(1)
+		c.rtxBytes.Add(uint64(size))
+	case pkt.lane.stream.track.Codec.Audio():
+		c.audioBytes.Add(uint64(size))
+	}
+}
+
+// reported remembers a sender report by the middle 32 bits of its NTP timestamp, which the receiver sends back. Its NTP time
+// is that of the capture, so the round trip cannot be computed from it alone.
+func (c *counters) reported(ssrc, ntp uint32, now time.Time) {
+	c.mu.Lock()
+	c.reports[c.at%len(c.reports)] = sentReport{ssrc, ntp, now}
+	c.at++
+	c.mu.Unlock()
+}
+
+// answered takes a reception report block (RFC 3550 §6.4.1): last is the report it answers, delay the time since, in 1/65536 s.
+func (c *counters) answered(ssrc, last, delay uint32, loss uint8, video bool, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if video {
+		c.current.Loss = float64(loss) / 256
+	}
+	for _, r := range c.reports {
+		if r.ssrc == ssrc && r.ntp == last && last != 0 {
+			if rtt := now.Sub(r.sent) - time.Duration(delay)*time.Second/65536; rtt > 0 {
+				c.current.RTT = rtt
+			}
+		}
+	}
+}
+
+func (c *counters) update(f func(*Stats)) {
+	c.mu.Lock()
+	f(&c.current)
+	c.mu.Unlock()
+}
+
+func (c *counters) rtt() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current.RTT
+}
+
+func (c *counters) snapshot() Stats {
+	c.mu.Lock()
+	s := c.current
+	c.mu.Unlock()
+	s.Packets, s.Bytes, s.Unsent = c.packets.Load(), c.bytes.Load(), c.unsent.Load()
+	s.Retransmitted, s.NACKs, s.PLIs, s.Restarts = c.retransmitted.Load(), c.nacks.Load(), c.plis.Load(), c.restarts.Load()
+	return s
+}
