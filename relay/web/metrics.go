@@ -2,73 +2,56 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"gantry/internal/metrics"
+	"gantry/relay"
 )
 
-// hubMetrics are totals over all streams: names and addresses come from clients, so they are no labels. Each stream's own
-// figures are in the JSON API.
-type hubMetrics struct{ hub Hub }
-
-func newHubMetrics(h Hub) hubMetrics { return hubMetrics{h} }
-
+// Totals over all streams: names and addresses come from clients, so they are no labels. Each stream's own figures are in the
+// JSON API.
 var (
-	liveStreams = prometheus.NewDesc("gantry_relay_live_streams", "Streams that somebody publishes.", nil, nil)
-	idleStreams = prometheus.NewDesc("gantry_relay_waiting_streams", "Streams whose publisher may still return or has sent no key frame yet.", nil, nil)
-	publishers  = prometheus.NewDesc("gantry_ingest_publisher_sessions", "Publishers, those that stand by included.", nil, nil)
-	viewers     = prometheus.NewDesc("gantry_egress_viewer_sessions", "Viewers of all streams.", nil, nil)
-	bitrate     = prometheus.NewDesc("gantry_ingest_received_bits_per_second", "Media payload of all publishers in the last second.", nil, nil)
-	faulty      = prometheus.NewDesc("gantry_ingest_faulty_streams", "Streams with a fault in what is published.", nil, nil)
+	liveStreams    = metrics.Figure{Name: "gantry_relay_live_streams", Help: "Streams that somebody publishes."}
+	waitingStreams = metrics.Figure{Name: "gantry_relay_waiting_streams", Help: "Streams whose publisher may still return or has sent no key frame yet."}
+	publishers     = metrics.Figure{Name: "gantry_ingest_publisher_sessions", Help: "Publishers, those that stand by included."}
+	viewers        = metrics.Figure{Name: "gantry_egress_viewer_sessions", Help: "Viewers of all streams."}
+	received       = metrics.Figure{Name: "gantry_ingest_received_bits_per_second", Help: "Media payload of all publishers in the last second."}
+	faultyStreams  = metrics.Figure{Name: "gantry_ingest_faulty_streams", Help: "Streams with a fault in what is published."}
 )
 
-// Describe sends the descriptions of all metrics.
-func (m hubMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{liveStreams, idleStreams, publishers, viewers, bitrate, faulty} {
-		ch <- d
-	}
-}
-
-// Collect sends the present values.
-func (m hubMetrics) Collect(ch chan<- prometheus.Metric) {
-	var live, waiting, pubs, watching, bits, faults int
-	for _, s := range m.hub.Streams() {
-		if s.Live {
-			live++
-		} else {
-			waiting++
-		}
-		watching += s.Viewers
-		pubs += len(s.Publishers)
-		faultyStream := 0
-		for _, p := range s.Publishers {
-			if len(p.Faults) > 0 {
-				faultyStream = 1
+func collectHub(r *metrics.Registry, hub Hub) {
+	r.Collect(func() []metrics.Sample {
+		var live, waiting, pubs, watching, bits, faults int
+		for _, s := range hub.Streams() {
+			if s.Live {
+				live++
+			} else {
+				waiting++
 			}
-			for _, t := range p.Tracks {
-				bits += t.Bitrate
+			watching += s.Viewers
+			pubs += len(s.Publishers)
+			if slices.ContainsFunc(s.Publishers, func(p relay.Published) bool { return len(p.Faults) > 0 }) {
+				faults++
+			}
+			for _, p := range s.Publishers {
+				for _, t := range p.Tracks {
+					bits += t.Bitrate
+				}
 			}
 		}
-		faults += faultyStream
-	}
-	gauge := func(d *prometheus.Desc, v int) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v))
-	}
-	gauge(liveStreams, live)
-	gauge(idleStreams, waiting)
-	gauge(publishers, pubs)
-	gauge(viewers, watching)
-	gauge(bitrate, bits)
-	gauge(faulty, faults)
+		return []metrics.Sample{
+			{Figure: &liveStreams, Value: float64(live)}, {Figure: &waitingStreams, Value: float64(waiting)},
+			{Figure: &publishers, Value: float64(pubs)}, {Figure: &viewers, Value: float64(watching)},
+			{Figure: &received, Value: float64(bits)}, {Figure: &faultyStreams, Value: float64(faults)},
+		}
+	}, &liveStreams, &waitingStreams, &publishers, &viewers, &received, &faultyStreams)
 }
 
 // Count returns next with its requests counted by the first element of their path, method and status.
-func Count(r *prometheus.Registry, next http.Handler) http.Handler {
-	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "gantry_http_answered_requests_total", Help: "HTTP requests by route, method and status.",
-	}, []string{"route", "method", "code"})
-	r.MustRegister(requests)
+func Count(r *metrics.Registry, next http.Handler) http.Handler {
+	requests := r.Counter("gantry_http_answered_requests_total", "HTTP requests by route, method and status.", "route", "method", "code")
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		c := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(c, req)

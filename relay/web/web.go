@@ -23,9 +23,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
+	"gantry/internal/metrics"
 	"gantry/relay"
 	"gantry/relay/access"
 )
@@ -38,10 +36,10 @@ type Hub interface {
 // Options make a Site. Hub, Metrics and Log must be set.
 type Options struct {
 	Hub     Hub
-	Policy  *access.Policy       // nil: everything is open
-	Metrics *prometheus.Registry // served at /metrics; the Site adds what it knows of the Hub
-	Version string               // shown on the page and in the API
-	Health  func() error         // why the relay is not well; nil is always well
+	Policy  *access.Policy    // nil: everything is open
+	Metrics *metrics.Registry // served at /metrics; the Site adds what it knows of the Hub
+	Version string            // shown on the page and in the API
+	Health  func() error      // why the relay is not well; nil is always well
 	Log     *slog.Logger
 }
 
@@ -51,10 +49,10 @@ type Site struct {
 	mux     *http.ServeMux
 }
 
-// New returns a Site. It panics when its metrics are registered already.
+// New returns a Site. It panics when Options lack what they must have, or when its metrics are registered already.
 func New(o Options) *Site {
 	s := &Site{options: o, mux: http.NewServeMux()}
-	o.Metrics.MustRegister(newHubMetrics(o.Hub))
+	collectHub(o.Metrics, o.Hub)
 	page := func(name, frames string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { servePage(w, r, name, frames, http.StatusOK) }
 	}
@@ -74,7 +72,7 @@ func New(o Options) *Site {
 	s.mux.HandleFunc("OPTIONS /api/v1/streams", preflight)
 	s.mux.HandleFunc("GET /api/v1/time", now)
 	s.mux.HandleFunc("GET /healthz", s.health)
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{}))
+	s.mux.Handle("GET /metrics", o.Metrics.Handler())
 	return s
 }
 

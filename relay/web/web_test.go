@@ -11,8 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
+	"gantry/internal/metrics"
 	"gantry/internal/secret"
 	"gantry/internal/testkit"
 	"gantry/relay"
@@ -60,9 +59,9 @@ func guarded() *access.Policy {
 	return access.New(access.Config{Publish: []secret.String{publishToken}, Play: []secret.String{playToken}})
 }
 
-func site(t testing.TB, hub Hub, policy *access.Policy) (*Site, *prometheus.Registry) {
+func site(t testing.TB, hub Hub, policy *access.Policy) (*Site, *metrics.Registry) {
 	t.Helper()
-	r := prometheus.NewPedanticRegistry()
+	r := metrics.New()
 	return New(Options{Hub: hub, Policy: policy, Metrics: r, Version: "test", Log: slog.New(slog.DiscardHandler)}), r
 }
 
@@ -213,7 +212,7 @@ func TestPlayTokensAlone(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	var fault error
-	s := New(Options{Hub: onAir, Metrics: prometheus.NewRegistry(), Health: func() error { return fault }, Log: slog.New(slog.DiscardHandler)})
+	s := New(Options{Hub: onAir, Metrics: metrics.New(), Health: func() error { return fault }, Log: slog.New(slog.DiscardHandler)})
 	if r := get(t, s, "/healthz"); r.StatusCode != 200 || body(t, r) != "ok\n" {
 		t.Errorf("%d", r.StatusCode)
 	}
