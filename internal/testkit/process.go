@@ -25,7 +25,7 @@ var built struct {
 	paths map[string]string
 }
 
-// Bin returns the path of a binary of ours, cmd/NAME. It takes the one in $GANTRY_BIN, where scripts/test has built all,
+// Bin returns the path of a binary of ours, cmd/NAME or scripts/NAME. All lie in one folder. It takes the one in $GANTRY_BIN, where scripts/test has built all,
 // and else builds it once for all tests of this process.
 func Bin(tb testing.TB, name string) string {
 	tb.Helper()
@@ -45,7 +45,11 @@ func Bin(tb testing.TB, name string) string {
 		built.dir, built.paths = dir, map[string]string{}
 	}
 	path := filepath.Join(built.dir, name)
-	build := exec.Command("go", "build", "-o", path, "./cmd/"+name)
+	source := "./cmd/" + name
+	if _, err := os.Stat(filepath.Join(Root(tb), source)); err != nil {
+		source = "./scripts/" + name
+	}
+	build := exec.Command("go", "build", "-o", path, source)
 	build.Dir = Root(tb)
 	if out, err := build.CombinedOutput(); err != nil {
 		tb.Fatalf("build %s: %v\n%s", name, err, out)
@@ -126,6 +130,14 @@ func StartCmd(tb testing.TB, cmd *exec.Cmd) *Process {
 
 // Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Signal sends a signal to the program; a test that ends it this way calls Exits next.
+func (p *Process) Signal(s syscall.Signal) {
+	p.tb.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.tb.Errorf("signal %v to %s: %v", s, p.name, err)
+	}
+}
 
 // Log returns what the program has printed so far.
 func (p *Process) Log() string { return p.log.String() }
