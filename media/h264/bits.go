@@ -1,23 +1,16 @@
 package h264
 
-// headLen is how many payload bytes of a NAL unit a bits reader looks at: enough for the fields of a slice header up to
-// pic_order_cnt_lsb at their largest, so that reading needs no memory beyond a small array.
+import "math/bits"
+
+// headLen is how many payload bytes of a NAL unit are looked at for a slice header's first fields: enough for those up to
+// pic_order_cnt_lsb at their largest.
 const headLen = 40
 
-// bitReader reads the first bits of a NAL unit's payload, emulation prevention bytes removed (H.264 §7.4.1).
-// Reading past the end gives zeros and makes ok false.
-type bitReader struct {
-	buf  [headLen]byte
-	n    int // bits in buf
-	pos  int
-	fail bool
-}
-
-func newBits(payload []byte) bitReader {
-	var r bitReader
-	zeros, k := 0, 0
+// unescape removes emulation prevention bytes (H.264 §7.4.1) from payload into dst, as far as dst has room.
+func unescape(dst, payload []byte) []byte {
+	zeros := 0
 	for _, b := range payload {
-		if k == headLen {
+		if len(dst) == cap(dst) {
 			break
 		}
 		if zeros >= 2 && b == 3 {
@@ -29,19 +22,42 @@ func newBits(payload []byte) bitReader {
 		} else {
 			zeros = 0
 		}
-		r.buf[k] = b
-		k++
+		dst = append(dst, b)
 	}
-	r.n = 8 * k
-	return r
+	return dst
 }
 
-func (r *bitReader) ok() bool { return !r.fail }
+// escape appends payload to dst with emulation prevention bytes.
+func escape(dst, payload []byte) []byte {
+	zeros := 0
+	for _, b := range payload {
+		if zeros >= 2 && b <= 3 {
+			dst, zeros = append(dst, 3), 0
+		}
+		if b == 0 {
+			zeros++
+		} else {
+			zeros = 0
+		}
+		dst = append(dst, b)
+	}
+	return dst
+}
+
+// A bitReader reads a NAL unit's unescaped payload. Reading past the end gives zeros and makes ok false.
+type bitReader struct {
+	buf  []byte
+	pos  int
+	fail bool
+}
+
+func (r *bitReader) ok() bool  { return !r.fail }
+func (r *bitReader) left() int { return 8*len(r.buf) - r.pos }
 
 // u reads an n-bit number, n ≤ 32.
 func (r *bitReader) u(n int) uint32 {
-	if r.pos+n > r.n {
-		r.fail, r.pos = true, r.n
+	if n > r.left() || n < 0 {
+		r.fail, r.pos = true, 8*len(r.buf)
 		return 0
 	}
 	var v uint32
@@ -52,15 +68,54 @@ func (r *bitReader) u(n int) uint32 {
 	return v
 }
 
-// ue reads an Exp-Golomb number (H.264 §9.1).
+// ue reads an unsigned Exp-Golomb number (H.264 §9.1).
 func (r *bitReader) ue() uint32 {
 	zeros := 0
-	for r.pos < r.n && r.u(1) == 0 {
+	for r.left() > 0 && r.u(1) == 0 {
 		zeros++
 	}
-	if r.fail || zeros > 31 || r.pos+zeros > r.n {
+	if zeros > 31 || zeros > r.left() {
 		r.fail = true
 		return 0
 	}
 	return 1<<zeros - 1 + r.u(zeros)
+}
+
+// se reads a signed Exp-Golomb number (H.264 §9.1.1).
+func (r *bitReader) se() int32 {
+	v := r.ue()
+	if v&1 == 1 {
+		return int32(v/2 + 1)
+	}
+	return -int32(v / 2)
+}
+
+// A bitWriter appends bits.
+type bitWriter struct {
+	buf []byte
+	n   int
+}
+
+func (w *bitWriter) u(n int, v uint32) {
+	for i := n - 1; i >= 0; i-- {
+		if w.n&7 == 0 {
+			w.buf = append(w.buf, 0)
+		}
+		w.buf[w.n>>3] |= byte(v>>i&1) << (7 - w.n&7)
+		w.n++
+	}
+}
+
+func (w *bitWriter) ue(v uint32) {
+	n := bits.Len32(v + 1)
+	w.u(n-1, 0)
+	w.u(n, v+1)
+}
+
+// copy appends the bits from to to-1 of buf.
+func (w *bitWriter) copy(buf []byte, from, to int) {
+	r := bitReader{buf: buf, pos: from}
+	for ; from < to; from++ {
+		w.u(1, r.u(1))
+	}
 }

@@ -142,6 +142,48 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+func TestSetColour(t *testing.T) {
+	for _, name := range []string{"baseline.h264", "bframes.h264", "interlaced.h264"} {
+		var sets ParameterSets
+		sets.Learn(accessUnits(t, name)[0])
+		want, err := ParseSPS(sets.SPS())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range []media.ColourMatrix{media.MatrixUnspecified, media.MatrixBT601, media.MatrixBT709, media.MatrixBT2020} {
+			for _, r := range []media.ColourRange{media.RangeLimited, media.RangeFull} {
+				sps, err := SetColour(sets.SPS(), m, r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want.Matrix, want.Range = m, r
+				if got, err := ParseSPS(sps); err != nil || got != want {
+					t.Errorf("%s: got %+v, %v; want %+v", name, got, err, want)
+				}
+				back, err := SetColour(sps, want.Matrix, want.Range)
+				if err != nil || !bytes.Equal(back, sps) {
+					t.Errorf("%s: the same colour again changes the set: %v", name, err)
+				}
+			}
+		}
+	}
+	// Without VUI, as some hardware writes it: 1280x720, constrained baseline.
+	bare := []byte{0x67, 0x42, 0xc0, 0x1f, 0x8c, 0x8d, 0x40, 0x28, 0x02, 0xdc, 0x80}
+	sps, err := SetColour(bare, media.MatrixBT709, media.RangeLimited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseSPS(sps); err != nil || got.Width != 1280 || got.Height != 720 || got.Matrix != media.MatrixBT709 ||
+		got.Range != media.RangeLimited || got.MaxReorder != 0 {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, bad := range [][]byte{nil, {0x67}, {0x68, 1, 2, 3, 4}, {0x67, 0x42, 0xc0, 0x1f}} {
+		if _, err := SetColour(bad, media.MatrixBT709, media.RangeLimited); err == nil {
+			t.Errorf("%x: no error", bad)
+		}
+	}
+}
+
 func FuzzAccessUnit(f *testing.F) {
 	for _, name := range []string{"baseline.h264", "bframes.h264", "interlaced.h264"} {
 		for _, au := range accessUnits(f, name)[:3] {
@@ -186,8 +228,21 @@ func FuzzParseSPS(f *testing.F) {
 		f.Add(sets.SPS())
 	}
 	f.Fuzz(func(t *testing.T, nalu []byte) {
-		if info, err := ParseSPS(nalu); err == nil && (info.Width < 1 || info.Height < 1) {
+		info, err := ParseSPS(nalu)
+		if err == nil && (info.Width < 1 || info.Height < 1) {
 			t.Fatalf("%+v", info)
+		}
+		sps, colourErr := SetColour(nalu, media.MatrixBT709, media.RangeFull)
+		if err != nil || colourErr != nil {
+			return
+		}
+		again, err := ParseSPS(sps)
+		info.Matrix, info.Range = media.MatrixBT709, media.RangeFull
+		if info.MaxReorder < 0 {
+			info.MaxReorder = again.MaxReorder // a new VUI promises something
+		}
+		if err != nil || again != info {
+			t.Fatalf("with colour: %+v, %v; want %+v", again, err, info)
 		}
 	})
 }

@@ -42,7 +42,7 @@ func parseSPS(nalu []byte) (*mch264.SPS, Info, error) {
 	info := Info{
 		Width:          sps.Width(),
 		Height:         sps.Height(),
-		ProfileLevelID: fmt.Sprintf("%x", nalu[1:4]),
+		ProfileLevelID: fmt.Sprintf("%x", unescape(make([]byte, 0, 3), nalu[1:])),
 		Interlaced:     !sps.FrameMbsOnlyFlag,
 		MaxReorder:     -1,
 	}

@@ -23,6 +23,7 @@ type Picture struct {
 func (o *Order) Observe(au []byte) Picture {
 	var p Picture
 	first := true
+	var head [headLen]byte
 	for nalu := range NALUs(au) {
 		switch t := TypeOf(nalu); {
 		case t == SPS:
@@ -30,7 +31,7 @@ func (o *Order) Observe(au []byte) Picture {
 				o.sps = sps
 			}
 		case t == NonIDR || t == IDR:
-			r := newBits(nalu[1:])
+			r := bitReader{buf: unescape(head[:0], nalu[1:])}
 			r.ue() // first_mb_in_slice
 			kind := r.ue() % 5
 			r.ue() // pic_parameter_set_id

@@ -131,7 +131,8 @@ func spsID(nalu []byte) (uint32, bool) {
 	if len(nalu) < 5 {
 		return 0, false
 	}
-	r := newBits(nalu[4:])
+	var head [headLen]byte
+	r := bitReader{buf: unescape(head[:0], nalu[4:])}
 	id := r.ue()
 	return id, r.ok() && id < 32
 }
@@ -141,7 +142,8 @@ func ppsID(nalu []byte) (uint32, bool) {
 	if len(nalu) < 2 {
 		return 0, false
 	}
-	r := newBits(nalu[1:])
+	var head [headLen]byte
+	r := bitReader{buf: unescape(head[:0], nalu[1:])}
 	id := r.ue()
 	return id, r.ok() && id < 256
 }
