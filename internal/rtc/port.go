@@ -174,6 +174,9 @@ func (p *Port) TCPMux() ice.TCPMux { return p.tcp }
 // Fingerprint returns the SHA-256 fingerprint of the process's DTLS certificate as a=fingerprint writes it (RFC 8122 §5).
 func (p *Port) Fingerprint() string { return p.print }
 
+// Lite tells whether this side is ICE-lite, which SDP must say.
+func (p *Port) Lite() bool { return p.cfg.Lite }
+
 // Configure makes the peer connections of e use this port alone, with its addresses, and log through its logger.
 func (p *Port) Configure(e *webrtc.SettingEngine) {
 	e.SetICEUDPMux(p.udp)

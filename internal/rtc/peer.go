@@ -1,0 +1,375 @@
+package rtc
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pion/dtls/v3"
+	"github.com/pion/ice/v4"
+	"github.com/pion/srtp/v3"
+)
+
+var (
+	// ErrLost: the peer has not answered ICE's checks for so long that consent to send has expired (RFC 7675).
+	ErrLost = errors.New("the peer does not answer any more")
+	// ErrBye: the peer closed the connection.
+	ErrBye = errors.New("the peer closed the connection")
+)
+
+// connectWithin bounds ICE and DTLS of a new Peer together.
+const connectWithin = 30 * time.Second
+
+// Parameters are one side's part of ICE and DTLS, as SDP carries them.
+type Parameters struct {
+	Ufrag, Pwd  string
+	Candidates  []string // "candidate:…" each
+	Fingerprint string   // "sha-256 AB:CD:…"
+}
+
+// Events are what a Peer tells its owner, on goroutines of its own: none may block or call the Peer's Close.
+type Events struct {
+	// Connected comes once, when media may be sent.
+	Connected func(Keys)
+	// Path says where to send from now on; it comes at least once before Connected, and again when ICE selects another pair.
+	Path func(Path)
+	// RTCP lends a decrypted compound packet.
+	RTCP func([]byte)
+}
+
+// A Peer is the server's end of one ICE and DTLS-SRTP session: full ICE in the controlled role, DTLS server. Run drives it.
+type Peer struct {
+	port    *Port
+	agent   *ice.Agent
+	events  Events
+	lost    context.CancelCauseFunc
+	ctx     context.Context
+	control bool
+
+	mu     sync.Mutex
+	routed netip.AddrPort // whose SRTCP the socket hands to us
+	open   *srtp.Context
+	plain  []byte
+	conn   *ice.Conn
+}
+
+// NewPeer makes a Peer and gathers its candidates. The caller runs it, or closes it.
+func (p *Port) NewPeer(events Events) (*Peer, error) {
+	o := []ice.AgentOption{
+		ice.WithUDPMux(p.udp), ice.WithTCPMux(p.tcp), ice.WithDisableActiveTCP(),
+		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6, ice.NetworkTypeTCP4, ice.NetworkTypeTCP6}),
+		ice.WithCandidateTypes([]ice.CandidateType{ice.CandidateTypeHost}),
+		ice.WithIPFilter(p.udp.tells), ice.WithICELite(p.cfg.Lite), ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
+		ice.WithDisconnectedTimeout(iceQuiet), ice.WithFailedTimeout(iceDead), ice.WithKeepaliveInterval(iceKeepalive),
+		ice.WithLoggerFactory(pionLogs{p.log}),
+	}
+	if p.udp.loopback {
+		o = append(o, ice.WithIncludeLoopback())
+	}
+	if len(p.rewrite) > 0 {
+		o = append(o, ice.WithAddressRewriteRules(p.rewrite...))
+	}
+	agent, err := ice.NewAgentWithOptions(o...)
+	if err != nil {
+		return nil, fmt.Errorf("make ICE agent: %w", err)
+	}
+	peer := &Peer{port: p, agent: agent, events: events}
+	peer.ctx, peer.lost = context.WithCancelCause(context.Background())
+	err = errors.Join(agent.OnConnectionStateChange(peer.stateChanged), agent.OnSelectedCandidatePairChange(peer.pairChanged))
+	if err == nil {
+		err = peer.gather()
+	}
+	if err != nil {
+		_ = peer.Close()
+		return nil, err
+	}
+	return peer, nil
+}
+
+// gather waits for all local candidates: host addresses only, so at once.
+func (p *Peer) gather() error {
+	done := make(chan struct{})
+	var once sync.Once
+	if err := p.agent.OnCandidate(func(c ice.Candidate) {
+		if c == nil {
+			once.Do(func() { close(done) })
+		}
+	}); err != nil {
+		return fmt.Errorf("gather ICE candidates: %w", err)
+	}
+	if err := p.agent.GatherCandidates(); err != nil {
+		return fmt.Errorf("gather ICE candidates: %w", err)
+	}
+	timeout := time.NewTimer(5 * time.Second)
+	defer timeout.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-p.ctx.Done():
+		return context.Cause(p.ctx)
+	case <-timeout.C:
+		return errors.New("gather ICE candidates: timed out")
+	}
+}
+
+// Local returns our side's parameters.
+func (p *Peer) Local() (Parameters, error) {
+	ufrag, pwd, err := p.agent.GetLocalUserCredentials()
+	if err != nil {
+		return Parameters{}, fmt.Errorf("read ICE credentials: %w", err)
+	}
+	candidates, err := p.agent.GetLocalCandidates()
+	if err != nil {
+		return Parameters{}, fmt.Errorf("read ICE candidates: %w", err)
+	}
+	l := Parameters{Ufrag: ufrag, Pwd: pwd, Fingerprint: "sha-256 " + p.port.print}
+	for _, c := range candidates {
+		l.Candidates = append(l.Candidates, "candidate:"+c.Marshal())
+	}
+	return l, nil
+}
+
+// AddCandidate adds a remote candidate, "candidate:…". One that cannot be used or understood is dropped in silence, as
+// RFC 9725 §4.3.2 has it.
+func (p *Peer) AddCandidate(value string) {
+	c, err := ice.UnmarshalCandidate(strings.TrimPrefix(value, "candidate:"))
+	if err != nil || strings.HasSuffix(c.Address(), ".local") {
+		return // a browser's mDNS name means nothing here; its checks show us its address
+	}
+	_ = p.agent.AddRemoteCandidate(c)
+}
+
+// Control makes the Peer the controlling side of ICE, as the one that made the offer is (RFC 8445 §6.1.1). Call it before Run.
+func (p *Peer) Control() { p.control = true }
+
+// Run connects to remote and serves the session until ctx ends (nil), the peer closes it (ErrBye) or is silent for too long
+// (ErrLost). The Peer is closed when Run returns.
+func (p *Peer) Run(ctx context.Context, remote Parameters) error {
+	defer p.Close()
+	stop := context.AfterFunc(ctx, func() { p.lost(nil) })
+	defer stop()
+	err := p.run(remote)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if cause := context.Cause(p.ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (p *Peer) run(remote Parameters) error {
+	connect, cancel := context.WithTimeout(p.ctx, connectWithin)
+	defer cancel()
+	start := p.agent.StartAccept
+	if p.control {
+		start = p.agent.StartDial
+	}
+	conn, err := start(remote.Ufrag, remote.Pwd)
+	if err != nil {
+		return fmt.Errorf("start ICE: %w", err)
+	}
+	p.mu.Lock()
+	p.conn = conn
+	p.mu.Unlock()
+	for _, c := range remote.Candidates {
+		p.AddCandidate(c)
+	}
+	if err := p.agent.AwaitConnect(connect); err != nil {
+		return fmt.Errorf("connect by ICE: %w", err)
+	}
+	secure, err := dtls.ServerWithOptions(&recordConn{Conn: conn, rtcp: p.received}, conn.RemoteAddr(), p.port.dtlsOptions(remote.Fingerprint)...)
+	if err != nil {
+		return fmt.Errorf("start DTLS: %w", err)
+	}
+	defer secure.Close()
+	if err := secure.HandshakeContext(connect); err != nil {
+		return fmt.Errorf("DTLS handshake: %w", err)
+	}
+	profile, ok := secure.SelectedSRTPProtectionProfile()
+	if !ok {
+		return errors.New("DTLS handshake: the peer offers no SRTP profile that we have")
+	}
+	state, ok := secure.ConnectionState()
+	if !ok {
+		return errors.New("DTLS handshake: no connection state")
+	}
+	keys, err := keysOf(&state, profile, true)
+	if err != nil {
+		return err
+	}
+	open, err := keys.OpenRTCP()
+	if err != nil {
+		return fmt.Errorf("make SRTCP context: %w", err)
+	}
+	p.mu.Lock()
+	p.open = open
+	p.mu.Unlock()
+	p.events.Connected(keys)
+	watch := context.AfterFunc(p.ctx, func() { _ = secure.Close() })
+	defer watch()
+	var b [16]byte // no application data is expected; the read ends with the connection
+	for {
+		if _, err := secure.Read(b[:]); err != nil && !errors.Is(err, io.ErrShortBuffer) {
+			if errors.Is(err, io.EOF) {
+				return ErrBye
+			}
+			return fmt.Errorf("DTLS: %w", err)
+		}
+	}
+}
+
+// Restart begins a new ICE generation with the peer's new credentials and returns ours. Media goes on to the old address
+// until the new pair is selected.
+func (p *Peer) Restart(remote Parameters) (Parameters, error) {
+	if len(remote.Ufrag) < 4 || len(remote.Pwd) < 22 { // RFC 8839 §5.4; nothing is touched yet
+		return Parameters{}, errors.New("restart ICE: bad credentials")
+	}
+	if err := p.agent.Restart("", ""); err != nil {
+		return Parameters{}, fmt.Errorf("restart ICE: %w", err)
+	}
+	if err := p.gather(); err != nil {
+		return Parameters{}, err
+	}
+	if err := p.agent.SetRemoteCredentials(remote.Ufrag, remote.Pwd); err != nil {
+		return Parameters{}, fmt.Errorf("restart ICE: %w", err)
+	}
+	for _, c := range remote.Candidates {
+		p.AddCandidate(c)
+	}
+	return p.Local()
+}
+
+// Write sends one packet by way of ICE: for paths that a Batch does not serve. It does not block; a full TCP connection
+// refuses.
+func (p *Peer) Write(b []byte) error {
+	p.mu.Lock()
+	conn := p.conn
+	p.mu.Unlock()
+	if conn == nil {
+		return net.ErrClosed
+	}
+	_, err := conn.Write(b)
+	return err
+}
+
+// Close ends the Peer and waits for its goroutines, Run's caller excepted.
+func (p *Peer) Close() error {
+	p.lost(net.ErrClosed)
+	p.route(netip.AddrPort{})
+	return p.agent.GracefulClose()
+}
+
+func (p *Peer) stateChanged(s ice.ConnectionState) {
+	if s == ice.ConnectionStateFailed {
+		p.lost(ErrLost)
+	}
+}
+
+func (p *Peer) pairChanged(_, remote ice.Candidate) {
+	path := pathTo(remote)
+	p.route(path.addr)
+	p.events.Path(path)
+}
+
+// route makes the sockets hand addr's SRTCP to us; the zero address ends that.
+func (p *Peer) route(addr netip.AddrPort) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.routed == addr || addr.IsValid() && p.ctx.Err() != nil {
+		return
+	}
+	for _, s := range p.port.sockets {
+		if p.routed.IsValid() && s.v4 == p.routed.Addr().Is4() {
+			s.route(p.routed, nil)
+		}
+		if addr.IsValid() && s.v4 == addr.Addr().Is4() {
+			s.route(addr, p.received)
+		}
+	}
+	p.routed = addr
+}
+
+// received takes SRTP and SRTCP of the peer. It runs on the socket's reader, or on DTLS's for what came through ICE.
+func (p *Peer) received(b []byte) {
+	if len(b) < 8 || b[1] < 192 || b[1] > 223 { // RFC 5761 §4: not RTCP, and we receive no media
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open == nil {
+		return
+	}
+	plain, err := p.open.DecryptRTCP(p.plain[:0], b, nil)
+	if err != nil {
+		return // forged, replayed or damaged
+	}
+	p.plain = plain
+	p.events.RTCP(plain)
+}
+
+// dtlsOptions are the server's for a peer with that certificate.
+func (p *Port) dtlsOptions(want string) []dtls.ServerOption {
+	return []dtls.ServerOption{
+		dtls.WithCertificates(p.cert),
+		dtls.WithSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80),
+		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
+		dtls.WithClientAuth(dtls.RequireAnyClientCert),
+		dtls.WithInsecureSkipVerify(true),      // the fingerprint in SDP vouches, not an authority (RFC 8122)
+		dtls.WithInsecureSkipVerifyHello(true), // ICE has verified the address
+		dtls.WithFlightInterval(200 * time.Millisecond),
+		dtls.WithMTU(1200),
+		dtls.WithLoggerFactory(pionLogs{p.log}),
+		dtls.WithVerifyPeerCertificate(func(raw [][]byte, _ [][]*x509.Certificate) error {
+			if len(raw) == 0 || !strings.EqualFold(want, "sha-256 "+fingerprint(raw[0])) {
+				return errors.New("the certificate is not the one that SDP announced")
+			}
+			return nil
+		}),
+	}
+}
+
+// ValidFingerprint tells whether s, a value of a=fingerprint, is one that Peers can check: SHA-256.
+func ValidFingerprint(s string) bool {
+	name, value, ok := strings.Cut(s, " ")
+	if !ok || !strings.EqualFold(name, "sha-256") {
+		return false
+	}
+	b, err := hex.DecodeString(strings.ReplaceAll(value, ":", ""))
+	return err == nil && len(b) == sha256.Size
+}
+
+// recordConn gives DTLS its records out of an ICE connection, and RTCP to whom it concerns (RFC 7983).
+type recordConn struct {
+	*ice.Conn
+	rtcp func([]byte)
+}
+
+func (c *recordConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		n, err := c.Read(b)
+		if err != nil {
+			return n, nil, err
+		}
+		switch {
+		case n > 0 && b[0] >= 20 && b[0] < 64:
+			return n, c.RemoteAddr(), nil
+		case n > 0 && b[0] >= 128 && b[0] < 192:
+			c.rtcp(b[:n])
+		}
+	}
+}
+
+func (c *recordConn) WriteTo(b []byte, _ net.Addr) (int, error) { return c.Write(b) }
+
+// Close leaves the ICE connection to the Peer, which closes it after DTLS has said goodbye.
+func (c *recordConn) Close() error { return c.SetReadDeadline(time.Unix(1, 0)) }

@@ -1,0 +1,423 @@
+package whep
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"gantry/internal/rtc"
+	"gantry/media"
+	"gantry/relay"
+)
+
+// Times of a fan.
+const (
+	tick     = 25 * time.Millisecond // sender reports, waiting viewers
+	catching = 2 * time.Millisecond  // between two bursts of a catch-up
+	holdBack = 2 * time.Millisecond  // how long the beginning of a picture waits for its rest
+	linger   = 5 * time.Second       // an unused fan stays
+
+	// A group of pictures younger than this is sent to a new viewer as it is; else a key frame is asked for.
+	young = 500 * time.Millisecond
+	// A publisher that is asked gets so long before the viewer is given what is cached, however old.
+	patience = 60 * time.Millisecond
+	// askEvery is how often waiting viewers repeat their wish for a key frame.
+	askEvery = 500 * time.Millisecond
+)
+
+// maxTasks bounds what waits for the loop; beyond it, only joins and leaves are taken.
+const maxTasks = 4096
+
+// A fan serves some viewers of one stream by one loop.
+type fan struct {
+	sub    *relay.Subscription
+	batch  *rtc.Batch
+	count  Stats // the loop's own; published every tick
+	media  *line
+	cancel context.CancelFunc // ends run
+	log    *slog.Logger
+
+	viewers []*viewer
+	packets []*media.Packet // scratch
+	scratch []byte          // a packet for a viewer that the batch does not serve
+	first   int             // whose turn it is to be served first
+
+	mu     sync.Mutex
+	tasks  []func()
+	ready  chan struct{}
+	closed bool
+	stats  Stats // copy of count for others
+}
+
+// line is the stream as a fan has it.
+type line struct {
+	tracks []*history
+	keyed  time.Time     // when the last key frame came
+	asked  time.Time     // when the oldest wish for a key frame was made that is not answered yet
+	answer time.Duration // how long the publisher took to answer the last one; 0: not known yet
+	clock  clock
+}
+
+// newFan returns a fan for the stream of sub, which it owns then.
+func newFan(sub *relay.Subscription, port *rtc.Port, log *slog.Logger) (*fan, error) {
+	batch, err := port.NewBatch()
+	if err != nil {
+		return nil, fmt.Errorf("open sender: %w", err)
+	}
+	f := &fan{sub: sub, batch: batch, log: log, media: &line{}, ready: make(chan struct{}, 1)}
+	f.batch.Refused = func(slot int) {
+		if slot < len(f.viewers) {
+			f.viewers[slot].refused = true
+		}
+	}
+	for _, t := range sub.Tracks() {
+		f.media.tracks = append(f.media.tracks, newHistory(t))
+	}
+	return f, nil
+}
+
+// do has task run by the loop. It never blocks; must tells that the task may not be dropped when too many wait. It returns
+// false when the loop has ended.
+func (f *fan) do(must bool, task func()) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return false
+	}
+	if must || len(f.tasks) < maxTasks {
+		f.tasks = append(f.tasks, task)
+	}
+	select {
+	case f.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// run serves until the Subscription ends, and returns why, or until ctx ends.
+func (f *fan) run(ctx context.Context) error {
+	defer f.end()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	hold := time.NewTimer(math.MaxInt64) // the rest of a picture is late, or a viewer catches up
+	defer hold.Stop()
+	if err := f.take(); err != nil {
+		return err
+	}
+	var part time.Time // since when a picture has been here in part
+	for {
+		late := false
+		select {
+		case <-f.sub.Ready():
+			if err := f.take(); err != nil {
+				return err
+			}
+		case <-f.ready:
+			f.work()
+		case now := <-ticker.C:
+			f.housekeep(now)
+		case <-hold.C:
+			late = true
+		case <-ctx.Done():
+			return nil
+		}
+		switch {
+		case late || f.whole():
+			part = time.Time{}
+			if f.serve() {
+				hold.Reset(math.MaxInt64)
+			} else {
+				hold.Reset(catching)
+			}
+		case part.IsZero():
+			part = time.Now()
+			hold.Reset(holdBack) // the rest is on its way: it will leave in the same message
+		}
+	}
+}
+
+// end gives back what the loop held.
+func (f *fan) end() {
+	f.work()
+	f.mu.Lock()
+	f.closed = true
+	f.mu.Unlock()
+	f.work() // what came in between
+	for _, v := range f.viewers {
+		f.bye(v)
+	}
+	f.batch.Flush()
+	f.publish()
+	_ = f.batch.Close()
+	_ = f.sub.Close()
+}
+
+// take moves what has come into the histories.
+func (f *fan) take() error {
+	packets, err := f.sub.Take(f.packets[:0])
+	now := time.Now()
+	for _, p := range packets {
+		if int(p.Track) < len(f.media.tracks) {
+			f.add(p, now)
+		}
+	}
+	clear(packets)
+	f.packets = packets[:0]
+	return err
+}
+
+func (f *fan) add(p *media.Packet, now time.Time) {
+	h := f.media.tracks[p.Track]
+	var capture uint64
+	if p.Start {
+		f.media.clock.update(f.sub, p, now)
+		if t, ok := f.media.clock.capture(p.PTS); ok {
+			capture = ntpTime(t)
+		}
+	}
+	h.add(p, capture, now)
+	if p.Start && p.Key && h.track.Codec.Video() {
+		if !f.media.asked.IsZero() {
+			f.media.answer = now.Sub(f.media.asked)
+		}
+		f.media.keyed, f.media.asked = now, time.Time{}
+	}
+	if p.Lost && h.track.Codec.Video() {
+		f.wantKey()
+	}
+}
+
+// whole tells whether no picture has come in part only.
+func (f *fan) whole() bool {
+	for _, h := range f.media.tracks {
+		if !h.whole() {
+			return false
+		}
+	}
+	return true
+}
+
+// work runs the tasks that wait.
+func (f *fan) work() {
+	f.mu.Lock()
+	tasks := f.tasks
+	f.tasks = nil
+	f.mu.Unlock()
+	for _, task := range tasks {
+		task()
+	}
+	f.batch.Flush()
+}
+
+// serve sends every viewer what has come for it, and tells whether all have all.
+func (f *fan) serve() bool {
+	done := true
+	n := len(f.viewers)
+	if f.first++; f.first >= n {
+		f.first = 0 // somebody else is last each time
+	}
+	for i := range n {
+		v := f.viewers[(i+f.first)%n]
+		if v.refused {
+			v.refused = false
+			f.count.Dropped++
+			if v.video != nil {
+				v.wait(f)
+			}
+		}
+		done = f.serveOne(v) && done
+	}
+	f.batch.Flush()
+	return done
+}
+
+func (f *fan) serveOne(v *viewer) bool {
+	if !v.path.Valid() {
+		return true
+	}
+	if v.path.UDP() {
+		f.batch.To(&v.path, v.slot)
+	}
+	done := true
+	for _, o := range v.out {
+		if o == nil {
+			continue
+		}
+		limit := math.MaxInt
+		if o == v.video {
+			if v.waiting && !v.begin() {
+				o.next = o.history.next
+				continue
+			}
+			if o.next <= o.history.key && o.history.next-o.next > catchUpBurst || o.catch.step != 0 && o.history.next-o.next > catchUpBurst {
+				limit = catchUpBurst
+			}
+		}
+		done = v.send(f, o, limit) && done
+	}
+	return done
+}
+
+// begin ends the waiting of v when a key frame has come.
+func (v *viewer) begin() bool {
+	h := v.video.history
+	if !h.keyed || h.key < v.from {
+		return false
+	}
+	v.waiting = false
+	v.video.startAt(h.key)
+	return true
+}
+
+// room returns space for one packet to v, put sends what was written there.
+func (f *fan) room(v *viewer, size int) []byte {
+	if v.path.UDP() {
+		return f.batch.Room(size)
+	}
+	if cap(f.scratch) < size {
+		f.scratch = make([]byte, 0, size)
+	}
+	return f.scratch[:0:cap(f.scratch)]
+}
+
+func (f *fan) put(v *viewer, packet []byte) {
+	f.count.Packets++
+	f.count.Bytes += uint64(len(packet))
+	if v.path.UDP() {
+		f.batch.Put(len(packet))
+		return
+	}
+	if v.session.peer.Write(packet) != nil {
+		v.refused = true
+	}
+}
+
+// wantKey asks the publisher for a key frame. The Hub coalesces what many fans ask.
+func (f *fan) wantKey() {
+	// A wish soon after a key frame is not passed on by the Hub: that it stays unanswered says nothing of the publisher.
+	if now := time.Now(); f.media.asked.IsZero() && now.Sub(f.media.keyed) > askEvery {
+		f.media.asked = now
+	}
+	f.count.KeyFramesAsked++
+	f.sub.Feedback(media.Feedback{KeyFrame: true})
+}
+
+// prepare is called when a viewer is on its way: by the time it has connected, a key frame can be there.
+func (f *fan) prepare() {
+	for _, h := range f.media.tracks {
+		if h.track.Codec.Video() && !(h.keyed && f.age(h) < young) && f.answers() {
+			f.wantKey()
+			return
+		}
+	}
+}
+
+// age returns how far back the newest key frame lies.
+func (f *fan) age(h *history) time.Duration {
+	if e := h.at(h.key); e != nil {
+		return h.newest - e.pts
+	}
+	return time.Hour
+}
+
+// answers tells whether the publisher makes a key frame when asked, as far as is known.
+func (f *fan) answers() bool {
+	if a := f.media.answer; a > 3*patience {
+		return false
+	}
+	return f.media.asked.IsZero() || time.Since(f.media.asked) < 3*patience
+}
+
+// join makes v a viewer.
+func (f *fan) join(v *viewer) {
+	v.slot = len(f.viewers)
+	f.viewers = append(f.viewers, v)
+	f.sub.SetViewers(len(f.viewers))
+	if v.video == nil {
+		return
+	}
+	h := v.video.history
+	switch {
+	case h.keyed && (f.age(h) < young || !f.answers()):
+		v.video.catchUpFrom(h.key)
+	default:
+		v.wait(f)
+		v.until = time.Now()
+		if a := f.media.asked; !a.IsZero() {
+			v.until = a
+		}
+		v.until = v.until.Add(patience)
+	}
+}
+
+// leave takes v out. It may not have joined.
+func (f *fan) leave(v *viewer) {
+	if v.slot >= len(f.viewers) || f.viewers[v.slot] != v {
+		return
+	}
+	f.batch.Flush() // it holds v's path and slot
+	last := len(f.viewers) - 1
+	f.viewers[v.slot] = f.viewers[last]
+	f.viewers[v.slot].slot = v.slot
+	f.viewers[last] = nil
+	f.viewers = f.viewers[:last]
+	f.sub.SetViewers(last)
+}
+
+// housekeep does what is due from time to time.
+func (f *fan) housekeep(now time.Time) {
+	waiting := false
+	for _, v := range f.viewers {
+		f.reports(v, now)
+		if !v.waiting {
+			continue
+		}
+		if h := v.video.history; !v.until.IsZero() && now.After(v.until) && h.keyed {
+			v.waiting = false
+			v.video.catchUpFrom(h.key)
+			continue
+		}
+		waiting = true
+	}
+	if waiting && (f.media.asked.IsZero() || now.Sub(f.media.asked) > askEvery) {
+		f.wantKey()
+	}
+	f.publish()
+}
+
+// publish copies the counters for others.
+func (f *fan) publish() {
+	f.count.Viewers = len(f.viewers)
+	f.count.Calls, f.count.Refused = f.batch.Stats.Calls, f.batch.Stats.Refused
+	f.mu.Lock()
+	f.stats = f.count
+	f.mu.Unlock()
+}
+
+// clock ties the stream's PTS to wall time.
+type clock struct {
+	captured bool
+	zero     time.Time // wall time of PTS 0: of capture when captured, else of arrival here
+}
+
+func (c *clock) update(sub *relay.Subscription, p *media.Packet, now time.Time) {
+	if wall, ok := sub.Wall(p.Track, p.PTS); ok {
+		c.captured, c.zero = true, wall.Add(-p.PTS)
+		return
+	}
+	if c.captured {
+		return
+	}
+	zero := now.Add(-p.PTS)
+	if c.zero.IsZero() || zero.Before(c.zero) {
+		c.zero = zero // the least delayed packet tells best
+	} else {
+		c.zero = c.zero.Add(zero.Sub(c.zero) / 256)
+	}
+}
+
+// capture returns when the media at pts was captured, if the publisher has said.
+func (c *clock) capture(pts time.Duration) (time.Time, bool) { return c.zero.Add(pts), c.captured }

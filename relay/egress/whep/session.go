@@ -1,0 +1,191 @@
+package whep
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"gantry/internal/proto/whip"
+	"gantry/internal/rtc"
+)
+
+var errBye = errors.New("the viewer said goodbye")
+
+// A session is one viewer as HTTP and ICE see it.
+//
+//	new ──▶ connecting ──DTLS──▶ playing (a viewer of its fan) ──DELETE, lost, bye, stream gone──▶ ended
+type session struct {
+	server *Server
+	shard  *shard
+	fan    *fan
+	stream string
+	peer   *rtc.Peer
+	plan   plan
+	log    *slog.Logger
+
+	cancel context.CancelCauseFunc
+	ctx    context.Context
+	done   chan struct{}
+	start  sync.Once
+	viewer atomic.Pointer[viewer]
+
+	mu      sync.Mutex
+	path    rtc.Path // known before there is a viewer
+	quality quality
+}
+
+// quality is what a viewer last reported about its video, or its sound when it sees none.
+type quality struct {
+	Lost   float64       // share of packets, 0 to 1
+	Jitter time.Duration // of arrival
+	RTT    time.Duration // 0: not known
+}
+
+// newSession makes a session for plan; go connects it.
+func (s *Server) newSession(f *fan, stream string, log *slog.Logger) (*session, error) {
+	v := &session{server: s, fan: f, stream: stream, log: log, done: make(chan struct{})}
+	v.ctx, v.cancel = context.WithCancelCause(context.Background())
+	peer, err := s.port.NewPeer(rtc.Events{Connected: v.connected, Path: v.moved, RTCP: v.hear})
+	if err != nil {
+		return nil, err
+	}
+	v.peer = peer
+	return v, nil
+}
+
+// connect starts the session with the client's parameters. It may be called once.
+func (s *session) connect(remote rtc.Parameters) {
+	s.start.Do(func() {
+		s.server.work.Go(func() {
+			err := s.peer.Run(s.ctx, remote)
+			s.finish(err)
+		})
+	})
+}
+
+// finish gives back what the session held, after its peer.
+func (s *session) finish(err error) {
+	if v := s.viewer.Load(); v != nil {
+		s.fan.do(true, func() { s.fan.leave(v) })
+	}
+	if cause := context.Cause(s.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	s.cancel(nil)
+	s.server.forget(s)
+	s.log.Info("viewer left", "reason", err)
+	close(s.done)
+}
+
+// connected runs when media may be sent.
+func (s *session) connected(keys rtc.Keys) {
+	sealer, err := keys.Sealer()
+	if err == nil {
+		v := &viewer{session: s, sealer: sealer}
+		if v.rtcp, err = keys.SealRTCP(); err == nil {
+			s.log.Info("viewer joined", "srtp", keys.String())
+			s.join(v)
+			return
+		}
+	}
+	s.end(err)
+}
+
+func (s *session) join(v *viewer) {
+	s.fan.do(true, func() {
+		s.mu.Lock()
+		v.path = s.path
+		s.mu.Unlock()
+		v.out = make([]*outTrack, len(s.fan.media.tracks))
+		for _, m := range s.plan.sections {
+			if m.track < 0 {
+				continue
+			}
+			o := newOutTrack(m, s.fan.media.tracks[m.track])
+			o.startAt(o.history.next)
+			v.out[m.track] = o
+			if o.history.track.Codec.Video() {
+				v.video = o
+			}
+		}
+		s.fan.join(v)
+		s.viewer.Store(v)
+	})
+}
+
+// moved runs when ICE has selected a path.
+func (s *session) moved(p rtc.Path) {
+	s.mu.Lock()
+	s.path = p
+	s.mu.Unlock()
+	if v := s.viewer.Load(); v != nil {
+		s.fan.do(true, func() { v.path = p })
+	}
+}
+
+func (s *session) noteQuality(video bool, q quality) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if video || s.plan.audioOnly() {
+		s.quality = q
+	}
+}
+
+// end ends the session because of err, without waiting.
+func (s *session) end(err error) { s.cancel(err) }
+
+// Trickle implements whip.Session.
+func (s *session) Trickle(f whip.Fragment) error {
+	for _, c := range f.Candidates {
+		s.peer.AddCandidate(c.Value)
+	}
+	return nil
+}
+
+// Restart implements whip.Session.
+func (s *session) Restart(f whip.Fragment) (whip.Fragment, error) {
+	remote := rtc.Parameters{Ufrag: f.Ufrag, Pwd: f.Pwd}
+	for _, c := range f.Candidates {
+		remote.Candidates = append(remote.Candidates, c.Value)
+	}
+	local, err := s.peer.Restart(remote)
+	if err != nil {
+		return whip.Fragment{}, err
+	}
+	s.log.Info("viewer restarts ICE")
+	reply := whip.Fragment{Ufrag: local.Ufrag, Pwd: local.Pwd, Lite: s.server.port.Lite(), End: true}
+	for _, c := range local.Candidates {
+		reply.Candidates = append(reply.Candidates, whip.Candidate{MID: s.plan.bundleMID(), Value: c})
+	}
+	return reply, nil
+}
+
+// Answer implements whip.Answerer.
+func (s *session) Answer(sdp string) error {
+	if !s.plan.counter {
+		return whip.Errorf(422, "this session was not opened by an offer of ours")
+	}
+	remote, err := s.plan.accept(sdp)
+	if err != nil {
+		return err
+	}
+	s.connect(remote)
+	return nil
+}
+
+// Close implements whip.Session.
+func (s *session) Close() error {
+	s.cancel(context.Canceled)
+	s.start.Do(func() { // never connected
+		_ = s.peer.Close()
+		s.finish(nil)
+	})
+	<-s.done
+	return nil
+}
+
+// Done implements whip.Session.
+func (s *session) Done() <-chan struct{} { return s.done }

@@ -1,0 +1,193 @@
+package whep
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+
+	"github.com/pion/srtp/v3"
+
+	"gantry/internal/rtc"
+)
+
+// What a packet can have besides its payload: header, abs-capture-time, and the original sequence number of RTX.
+const (
+	rtpHeader     = 12
+	captureHeader = 16
+	rtxHeader     = 2
+)
+
+// catchUpBurst is how many packets a viewer that catches up is sent at once; browsers' sockets hold little more.
+const catchUpBurst = 32
+
+// A viewer is one session's place in a fan. It belongs to the fan's loop.
+type viewer struct {
+	session *session
+	path    rtc.Path
+	sealer  *rtc.Sealer
+	rtcp    *srtp.Context
+	out     []*outTrack // by the stream's tracks; nil: not sent
+	video   *outTrack   // of out; nil when no video is sent
+	waiting bool        // video waits for a key frame
+	from    uint64      // waiting: the key frame's index is at least this
+	until   time.Time   // waiting: then start with what is cached; zero: never
+	slot    int         // index in fan.viewers
+	budget  int         // retransmissions it may still ask for
+	refused bool        // the socket had no room for a packet of the current round
+}
+
+// An outTrack is one track on its way to one viewer.
+type outTrack struct {
+	section
+	history *history
+	base    uint32 // RTP time of PTS 0
+	next    uint64 // index to send next
+	shift   uint64 // sequence number (with ROC above it) = index + shift, for those from since on
+	since   uint64
+	last    uint64 // newest sequence number sent
+	rtx     uint64 // newest sequence number of RTX
+	packets uint32
+	octets  uint32
+	stamped time.Duration // PTS of the last abs-capture-time
+	catch   catchUp
+	report  report
+}
+
+// catchUp squeezes the time of frames that lie in the past: a player would take their pace for the stream's and stay behind.
+type catchUp struct {
+	frame uint64 // the last frame of the past
+	ts    uint32
+	step  uint32 // RTP time between frames of the past
+}
+
+// report is what the last sender report said.
+type report struct {
+	sent time.Time
+	mid  uint32 // middle bits of its NTP time
+}
+
+// squeezed is the time between two frames of a catch-up.
+const squeezed = time.Millisecond
+
+func newOutTrack(s section, h *history) *outTrack {
+	// A first sequence number in the lower half leaves ROC 0 plain to see for the receiver (RFC 3711 §3.3.1).
+	first := uint64(rand.Uint32N(1 << 15))
+	return &outTrack{section: s, history: h, base: rand.Uint32(), next: h.next, last: first, rtx: uint64(rand.Uint32N(1 << 15)), stamped: -time.Hour}
+}
+
+// startAt goes on with the packet of that index, without a gap in the sequence numbers.
+func (o *outTrack) startAt(index uint64) {
+	o.next = index
+	o.since = o.last + 1
+	o.shift = o.since - index // modulo 2⁶⁴
+	o.catch = catchUp{}
+}
+
+// catchUpFrom is startAt for an index in the past.
+func (o *outTrack) catchUpFrom(index uint64) {
+	o.startAt(index)
+	if e := o.history.last(); e != nil {
+		o.catch = catchUp{frame: e.frame, ts: e.ts, step: rtpTime(squeezed, o.history.track.ClockRate)}
+	}
+}
+
+func (o *outTrack) time(e *entry) uint32 {
+	if e.frame < o.catch.frame {
+		return o.base + o.catch.ts - uint32(o.catch.frame-e.frame)*o.catch.step
+	}
+	return o.base + e.ts
+}
+
+// header writes the RTP header of e into b and returns it, with abs-capture-time when stamp is set. Without it, it follows from
+// e and seq alone: where RTX is not negotiated a packet is sent twice, and must then be the same bit for bit, or its encryption
+// would be broken. The negotiation sees to it that such tracks are not stamped.
+func (o *outTrack) header(b []byte, e *entry, seq uint64, stamp bool) []byte {
+	b = b[:rtpHeader]
+	b[0], b[1] = 0x80, o.pt
+	if e.end && o.history.track.Codec.Video() {
+		b[1] |= 0x80
+	}
+	binary.BigEndian.PutUint16(b[2:], uint16(seq))
+	binary.BigEndian.PutUint32(b[4:], o.time(e))
+	binary.BigEndian.PutUint32(b[8:], o.ssrc)
+	if stamp {
+		b[0] |= 0x10
+		b = b[:rtpHeader+captureHeader]
+		binary.BigEndian.PutUint32(b[12:], 0xbede0003) // RFC 8285 §4.2: three words follow
+		b[16] = o.captureID<<4 | 7
+		binary.BigEndian.PutUint64(b[17:], e.capture)
+		b[25], b[26], b[27] = 0, 0, 0
+	}
+	return b
+}
+
+// send sends what has come for o, at most limit packets, and tells whether that was all.
+func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
+	h := o.history
+	if o.next < h.oldest {
+		if o == v.video {
+			v.wait(f) // its place in the history is gone
+			return true
+		}
+		o.startAt(h.oldest)
+	}
+	overhead := v.sealer.Overhead()
+	for ; o.next < h.next && limit > 0; o.next++ {
+		e := h.at(o.next)
+		if e == nil {
+			continue // lost before it came here
+		}
+		seq := o.next + o.shift
+		stamp := e.start && e.capture != 0 && o.captureID != 0 && (e.key || e.pts-o.stamped >= time.Second)
+		if stamp {
+			o.stamped = e.pts
+		}
+		buf := f.room(v, rtpHeader+captureHeader+len(e.data)+overhead)
+		f.put(v, v.sealer.Seal(o.header(buf, e, seq, stamp), e.data, o.ssrc, seq))
+		o.last = seq
+		o.packets++
+		o.octets += uint32(len(e.data))
+		v.budget++
+		limit--
+	}
+	v.budget = min(v.budget, rtxBudget)
+	return o.next == h.next
+}
+
+// wait makes v's video pause until the next key frame.
+func (v *viewer) wait(f *fan) {
+	v.waiting, v.from, v.until = true, v.video.history.next, time.Time{}
+	f.wantKey()
+}
+
+// rtxBudget bounds the retransmissions that a viewer gets beyond what it was sent since.
+const rtxBudget = 1024
+
+// resend answers a NACK for one sequence number.
+func (v *viewer) resend(f *fan, o *outTrack, lost uint16) {
+	seq := o.last - uint64(uint16(o.last)-lost) // the newest with these 16 bits
+	if seq > o.last || seq < o.since || v.budget <= 0 {
+		return
+	}
+	e := o.history.at(seq - o.shift)
+	if e == nil {
+		return
+	}
+	v.budget--
+	f.count.Retransmitted++
+	overhead := v.sealer.Overhead()
+	buf := f.room(v, rtpHeader+rtxHeader+len(e.data)+overhead)
+	head := o.header(buf, e, seq, false)
+	if o.rtxPT == 0 {
+		f.put(v, v.sealer.Seal(head, e.data, o.ssrc, seq))
+		return
+	}
+	o.rtx++ // RFC 4588 §4
+	head[1] = head[1]&0x80 | o.rtxPT
+	binary.BigEndian.PutUint16(head[2:], uint16(o.rtx))
+	binary.BigEndian.PutUint32(head[8:], o.rtxSSRC)
+	plain := head[len(head) : len(head)+rtxHeader+len(e.data)]
+	binary.BigEndian.PutUint16(plain, lost)
+	copy(plain[rtxHeader:], e.data)
+	f.put(v, v.sealer.Seal(head, plain, o.rtxSSRC, o.rtx))
+}
