@@ -1,0 +1,69 @@
+package srt
+
+import (
+	"testing"
+	"time"
+)
+
+// TestEstimatorFollowsALink simulates a bottleneck with a queue of half a second in front: the encoder obeys the estimate up
+// to its ceiling, the link's rate falls and comes back.
+func TestEstimatorFollowsALink(t *testing.T) {
+	const ceiling, step = 4e6, 100 * time.Millisecond
+	e := estimator{latency: 200 * time.Millisecond}
+	rate := func(at time.Duration) float64 { // of the link
+		if at >= 10*time.Second && at < 30*time.Second {
+			return 1.5e6
+		}
+		return 20e6
+	}
+	var sent, queued, dropped float64 // bits
+	encoder := ceiling
+	var downAt, upAt time.Duration
+	var worst float64 // share of the link while it is slow, once settled
+	for at := time.Duration(0); at < 60*time.Second; at += step {
+		r := rate(at)
+		sent += encoder * step.Seconds()
+		queued += encoder * step.Seconds()
+		queued -= min(queued, r*step.Seconds())
+		if limit := r / 2; queued > limit {
+			dropped += queued - limit
+			queued = limit
+		}
+		delay := time.Duration(queued / r * float64(time.Second))
+		got := e.next(sample{at: at, rtt: 20*time.Millisecond + delay, buffered: 30*time.Millisecond + delay, bytes: uint64(sent / 8),
+			pending: uint64(queued / 8), packets: uint64(sent / 8 / 1316), repeats: uint64(dropped / 8 / 1316), lost: uint64(dropped / 8), dropped: uint64(dropped / 8 / 1316)})
+		if got > 0 {
+			encoder = min(ceiling, float64(got))
+		}
+		switch {
+		case at >= 10*time.Second && downAt == 0 && encoder < 1.5e6:
+			downAt = at - 10*time.Second
+		case at >= 15*time.Second && at < 30*time.Second:
+			worst = max(worst, encoder/1.5e6)
+		case at >= 30*time.Second && upAt == 0 && encoder == ceiling:
+			upAt = at - 30*time.Second
+		}
+	}
+	if downAt == 0 || downAt > time.Second {
+		t.Errorf("down after %v", downAt)
+	}
+	if upAt == 0 || upAt > 10*time.Second {
+		t.Errorf("up again after %v", upAt)
+	}
+	if worst > 1.4 {
+		t.Errorf("sent %.2f of what the link carries", worst)
+	}
+	t.Logf("down after %v, up after %v, at most %.2f of the slow link", downAt, upAt, worst)
+}
+
+func TestEstimatorHasNoOpinionOnAGoodLink(t *testing.T) {
+	e := estimator{latency: 200 * time.Millisecond}
+	for i := range 600 {
+		at := time.Duration(i) * sampleEvery
+		jitter := time.Duration(i%7) * time.Millisecond
+		if got := e.next(sample{at: at, rtt: 30*time.Millisecond + jitter, buffered: 45*time.Millisecond + jitter, bytes: uint64(i) * 50_000,
+			packets: uint64(i) * 38, repeats: uint64(i) / 2}); got != 0 {
+			t.Fatalf("at %v: %d", at, got)
+		}
+	}
+}
