@@ -128,7 +128,7 @@ func TestFFmpegDecodesWhatAViewerReceives(t *testing.T) {
 	_, viewer := startDemo(t)
 	out := filepath.Join(t.TempDir(), "seen.h264")
 	watch := strings.Replace(viewer, "/play/", "/whep/", 1)
-	said, err := exec.Command(testkit.Bin(t, "gantry-relay"), "watch", "--frames", "150", "--timeout", "30s", "--out", out, watch).CombinedOutput()
+	said, err := exec.Command(testkit.Bin(t, "gantry-relay"), "watch", "--wait", "--frames", "150", "--timeout", "30s", "--out", out, watch).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
@@ -198,7 +198,7 @@ async function publish(url) {
 	}
 
 	out := filepath.Join(t.TempDir(), "seen.h264")
-	said, err := exec.Command(testkit.Bin(t, "gantry-relay"), "watch", "--frames", "60", "--timeout", "30s", "--out", out, base+"/whep/browser").CombinedOutput()
+	said, err := exec.Command(testkit.Bin(t, "gantry-relay"), "watch", "--wait", "--frames", "60", "--timeout", "30s", "--out", out, base+"/whep/browser").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}

@@ -160,34 +160,24 @@ func ready(ctx context.Context, relay *daemon, url string) error {
 
 // watched waits until a WHEP viewer has received a second of decodable pictures.
 func watched(ctx context.Context, program, url string, daemons ...*daemon) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for _, d := range daemons {
 		stop := context.AfterFunc(d.ctx, cancel)
 		defer stop()
 	}
-	for {
-		out, err := exec.CommandContext(ctx, program, "watch", "--frames", "30", "--timeout", "20s", url).CombinedOutput()
-		if err == nil {
-			return nil
-		}
-		for _, d := range daemons {
-			if d.ctx.Err() != nil {
-				return d.died()
-			}
-		}
-		if ctx.Err() != nil {
-			said := ""
-			for _, d := range daemons {
-				said += fmt.Sprintf("\n%s said:\n%s", d.name, d.log.tail())
-			}
-			return fmt.Errorf("no picture within %v: %w: %s%s", startLimit, err, bytes.TrimSpace(out), said)
-		}
-		select { // the stream may not be published yet
-		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond):
-		}
+	out, err := exec.CommandContext(ctx, program, "watch", "--wait", "--frames", "30", "--timeout", startLimit.String(), url).CombinedOutput()
+	if err == nil {
+		return nil
 	}
+	said := ""
+	for _, d := range daemons {
+		if d.ctx.Err() != nil {
+			return d.died()
+		}
+		said += fmt.Sprintf("\n%s said:\n%s", d.name, d.log.tail())
+	}
+	return fmt.Errorf("no picture within %v: %w: %s%s", startLimit, err, bytes.TrimSpace(out), said)
 }
 
 // A daemon is one of the two that the demo runs.
