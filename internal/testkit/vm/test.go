@@ -57,9 +57,26 @@ func Run(t testing.TB, o Options) {
 
 var ranTest = regexp.MustCompile(`(?m)^=== RUN`)
 
+// RunBenchmarks runs the benchmarks of the calling test binary whose names match pattern in a machine, and prints their results
+// to standard output, where benchstat finds them. args go to the test binary, as in "-test.benchtime=300x".
+func RunBenchmarks(b *testing.B, o Options, pattern string, args ...string) {
+	b.Helper()
+	Need(b)
+	if b.N > 1 {
+		return // they have run
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	o.Cmd = append([]string{binary, "-test.run=^$", "-test.bench=" + pattern, "-test.benchmem"}, args...)
+	o.Stdout, o.Stderr = os.Stdout, os.Stderr
+	Run(b, o)
+}
+
 // RunTests runs the tests of the calling test binary whose names match pattern in a machine, and fails if one of them fails or
-// none matches. o.Cmd is ignored; args are passed to the test binary (as "-test.bench=.").
-func RunTests(t *testing.T, o Options, pattern string, args ...string) {
+// none matches. o.Cmd is ignored.
+func RunTests(t *testing.T, o Options, pattern string) {
 	t.Helper()
 	Need(t)
 	binary, err := os.Executable()
@@ -69,7 +86,7 @@ func RunTests(t *testing.T, o Options, pattern string, args ...string) {
 	if raceEnabled {
 		binary = plainBinary(t)
 	}
-	o.Cmd = append([]string{binary, "-test.v", "-test.run=" + pattern, "-test.timeout=300s"}, args...)
+	o.Cmd = []string{binary, "-test.v", "-test.run=" + pattern, "-test.timeout=300s"}
 	var output bytes.Buffer
 	o.Stdout, o.Stderr = &output, &output
 	if testing.Verbose() {

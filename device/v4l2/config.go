@@ -1,0 +1,64 @@
+package v4l2
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"gantry/media"
+)
+
+// Config says what to capture. It is comparable.
+type Config struct {
+	// Device is the node, as "/dev/video0" or a stable link of /dev/v4l/by-path.
+	Device string `yaml:"device"`
+	// Input is the connector's number; -1 leaves the one that is selected.
+	Input int `yaml:"input"`
+	// Width and Height are in pixels; 0 takes what the driver has, or what the signal brings.
+	Width  int `yaml:"width"`
+	Height int `yaml:"height"`
+	// Format is the pixel layout's four-character code, as "NV12"; empty takes the driver's current one if Gantry knows it, else
+	// the best that the driver offers.
+	Format string `yaml:"format"`
+	// Rate is in pictures per second; 0 takes what the driver has, or what the signal brings.
+	Rate media.Rational `yaml:"rate"`
+	// Buffers is how many pictures the driver has memory for: one being filled, the others waiting or in use.
+	Buffers int `yaml:"buffers"`
+}
+
+// Default captures what /dev/video0 delivers by itself.
+func Default() Config { return Config{Device: "/dev/video0", Input: -1, Buffers: 6} }
+
+// Validate returns all that is wrong with c, each error beginning with the key it is about.
+func (c Config) Validate() error {
+	var errs []error
+	if !strings.HasPrefix(c.Device, "/") {
+		errs = append(errs, fmt.Errorf("device: %q is not an absolute path, such as /dev/video0", c.Device))
+	}
+	if c.Input < -1 || c.Input > 63 {
+		errs = append(errs, fmt.Errorf("input: %d is not a connector's number from 0 to 63, or -1 for the selected one", c.Input))
+	}
+	for _, side := range []struct {
+		key   string
+		value int
+	}{{"width", c.Width}, {"height", c.Height}} {
+		if side.value != 0 && (side.value < 16 || side.value > 16384) {
+			errs = append(errs, fmt.Errorf("%s: %d is not from 16 to 16384, or 0 for the device's own", side.key, side.value))
+		}
+	}
+	if (c.Width == 0) != (c.Height == 0) {
+		errs = append(errs, errors.New("height: width and height are given both or neither"))
+	}
+	if c.Format != "" {
+		if _, ok := layoutOf(c.Format); !ok {
+			errs = append(errs, fmt.Errorf("format: %q is not one of %s", c.Format, strings.Join(layoutNames(), ", ")))
+		}
+	}
+	if r := c.Rate.Float(); c.Rate != (media.Rational{}) && (c.Rate.Num < 0 || c.Rate.Den <= 0 || c.Rate.Num > 0 && (r < 1 || r > 480)) {
+		errs = append(errs, fmt.Errorf("rate: %v is not from 1 to 480 pictures a second, or 0 for the device's own", c.Rate))
+	}
+	if c.Buffers < 2 || c.Buffers > 32 {
+		errs = append(errs, fmt.Errorf("buffers: %d is not from 2 to 32", c.Buffers))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,259 @@
+package v4l2
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gantry/device"
+	kernel "gantry/internal/v4l2"
+	"gantry/internal/v4l2/uapi"
+	"gantry/media"
+)
+
+// A Source captures from one node. It is a device.Source; Status may be called from any goroutine.
+type Source struct {
+	cfg    Config
+	log    *slog.Logger
+	dev    *kernel.Device
+	waiter *kernel.Waiter
+	queue  uapi.BufType
+	input  int // -1 where the device has none to choose
+	run    *run
+	past   []*kernel.Queue // of earlier runs, until their last Frame is released
+	status atomic.Pointer[Status]
+	bad    atomic.Uint64
+}
+
+// Status is what a Source knows about its input.
+type Status struct {
+	Streaming bool
+	Reason    string            // why there is no signal; empty when there is, or nothing is known
+	Format    media.VideoFormat // of the current run, or of the last one
+	Bad       uint64            // pictures that the driver marked as damaged, or that came short: they are not delivered
+}
+
+// Open opens cfg.Device. Its errors wrap device.ErrNotFound, ErrBusy and ErrUnsupported, and say what to do.
+func Open(cfg Config, log *slog.Logger) (*Source, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	dev, err := kernel.Open(cfg.Device)
+	if err != nil {
+		return nil, explainOpen(cfg.Device, err)
+	}
+	s := &Source{cfg: cfg, log: log.With("device", cfg.Device), dev: dev, queue: dev.CaptureType(), input: -1}
+	s.status.Store(&Status{})
+	if s.queue == 0 || dev.Mem2Mem() || dev.Caps()&uapi.CapStreaming == 0 {
+		dev.Close()
+		return nil, fmt.Errorf("%s (%s) does not capture: %w; gantryd probe lists the nodes that do", cfg.Device, dev.Card(), device.ErrUnsupported)
+	}
+	if s.waiter, err = dev.NewWaiter(); err != nil {
+		dev.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Status returns what is known about the input.
+func (s *Source) Status() Status {
+	st := *s.status.Load()
+	st.Bad = s.bad.Load()
+	return st
+}
+
+// Start selects the input, waits for a signal that is stable, takes over its timings, sets the format and streams. Without a
+// signal it waits until ctx ends; its error then wraps device.ErrNoSignal too.
+func (s *Source) Start(ctx context.Context) (media.VideoFormat, error) {
+	format, err := s.start(ctx)
+	if err != nil {
+		s.stop(ctx)
+		return media.VideoFormat{}, explain(s.dev, err)
+	}
+	s.status.Store(&Status{Streaming: true, Format: format})
+	s.log.Info("capture started", "format", format.String())
+	return format, nil
+}
+
+func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
+	if err := s.stop(ctx); err != nil {
+		return media.VideoFormat{}, err
+	}
+	if err := s.selectInput(); err != nil {
+		return media.VideoFormat{}, err
+	}
+	sig, err := s.awaitSignal(ctx)
+	if err != nil {
+		return media.VideoFormat{}, err
+	}
+	if sig.digital {
+		if set, err := s.dev.Timings(); err != nil || !kernel.SameTimings(set, sig.timings) {
+			if err := s.dev.SetTimings(sig.timings); err != nil {
+				return media.VideoFormat{}, fmt.Errorf("set timings %s: %w", kernel.DescribeTimings(sig.timings), err)
+			}
+		}
+	}
+	l, format, err := s.setFormat(sig)
+	if err != nil {
+		return media.VideoFormat{}, err
+	}
+	rate, err := s.setRate(sig, l, format)
+	if err != nil {
+		return media.VideoFormat{}, err
+	}
+	where, err := places(l, format)
+	if err != nil {
+		return media.VideoFormat{}, fmt.Errorf("%w: %w", device.ErrUnsupported, err)
+	}
+	queue, err := s.dev.NewQueue(s.queue, uapi.MemoryMMAP, s.cfg.Buffers)
+	if err != nil {
+		return media.VideoFormat{}, err
+	}
+	s.run = newRun(queue, videoFormat(l, format, rate, sig.standard), where)
+	s.run.signal = sig
+	if err := queue.EnqueueAll(); err != nil {
+		return media.VideoFormat{}, err
+	}
+	if err := queue.StreamOn(); err != nil {
+		return media.VideoFormat{}, err
+	}
+	return s.run.format, nil
+}
+
+// patience is how long a running device may deliver nothing before it is asked for its signal.
+const patience = 2 * time.Second
+
+// Read waits for the next picture. Pictures that the driver marks as damaged are skipped and counted.
+func (s *Source) Read(ctx context.Context) (*media.Frame, error) {
+	if s.run == nil {
+		return nil, fmt.Errorf("%s: read before start", s.dev.Path())
+	}
+	if s.run.over != nil {
+		return nil, s.run.over
+	}
+	f, err := s.read(ctx)
+	if err != nil && context.Cause(ctx) == nil {
+		err = explain(s.dev, err)
+		s.run.over = err
+		st := &Status{Format: s.run.format}
+		if errors.Is(err, device.ErrNoSignal) {
+			st.Reason = err.Error()
+		}
+		s.status.Store(st)
+		s.log.Info("capture stopped", "reason", err.Error())
+	}
+	return f, err
+}
+
+func (s *Source) read(ctx context.Context) (*media.Frame, error) {
+	for {
+		ready, err := s.waiter.Wait(ctx, kernel.Readable|kernel.Urgent, patience)
+		if err != nil {
+			return nil, err
+		}
+		// The event before the picture: what was captured without a signal is not worth showing.
+		if ready&kernel.Urgent != 0 {
+			if err := s.followEvents(); err != nil {
+				return nil, err
+			}
+		}
+		if ready == 0 {
+			if err := s.stalled(); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		f, err := s.run.next()
+		switch {
+		case errors.Is(err, unix.EAGAIN) && ready&kernel.Failed != 0:
+			return nil, unix.EIO // poll complains, and there is nothing to take: it would complain for ever
+		case errors.Is(err, unix.EAGAIN):
+		case errors.Is(err, unix.EPIPE): // the driver ended the stream: it saw another signal
+			return nil, device.ErrFormatChanged
+		case err != nil:
+			return nil, err
+		case f == nil:
+			s.bad.Add(1)
+		default:
+			return f, nil
+		}
+	}
+}
+
+// followEvents takes all events, and after a change of the source looks at it.
+func (s *Source) followEvents() error {
+	changed, err := s.drainEvents()
+	if err != nil || !changed {
+		return err
+	}
+	sig, err := s.look()
+	if err != nil {
+		return err
+	}
+	if !sig.same(s.run.signal) {
+		return fmt.Errorf("%s: %w: %v, was %v", s.dev.Path(), device.ErrFormatChanged, sig, s.run.signal)
+	}
+	return nil
+}
+
+// drainEvents takes all events and reports whether the source changed.
+func (s *Source) drainEvents() (changed bool, err error) {
+	for {
+		e, ok, err := s.dev.NextEvent()
+		if err != nil || !ok {
+			return changed, err
+		}
+		changed = changed || e.Type == uapi.EventSourceChange
+	}
+}
+
+// stalled finds out why no picture came.
+func (s *Source) stalled() error {
+	if err := s.run.queue.Err(); err != nil {
+		return err
+	}
+	if s.run.queue.Lent() == s.run.queue.Len() {
+		return nil // all are in use downstream: the device has nowhere to write
+	}
+	if _, err := s.look(); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w: no picture in %v", s.dev.Path(), device.ErrNoSignal, patience)
+}
+
+// stop ends the run. Frames that are still in use stay valid.
+func (s *Source) stop(ctx context.Context) error {
+	if s.run == nil {
+		return nil
+	}
+	queue := s.run.queue
+	s.run = nil
+	s.past = append(s.past, queue)
+	if err := queue.Close(ctx); err != nil && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return nil
+}
+
+// Close stops streaming, waits for outstanding Frames and frees the device.
+func (s *Source) Close() error {
+	if s.dev == nil {
+		return nil
+	}
+	err := s.stop(context.Background())
+	for _, q := range s.past {
+		<-q.Idle()
+	}
+	s.past = nil
+	st := *s.status.Load()
+	st.Streaming = false
+	s.status.Store(&st)
+	err = errors.Join(err, s.waiter.Close(), s.dev.Close())
+	s.dev = nil
+	return err
+}
