@@ -12,5 +12,5 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestX264(t *testing.T) {
-	encodertest.Suite{Backend: Backends()[0], FullColour: true}.Run(t)
+	encodertest.Suite{Backend: Backends()[0], FullColour: true, Scales: true}.Run(t)
 }

@@ -1,0 +1,117 @@
+package openh264
+
+import (
+	"fmt"
+	"image"
+
+	"gantry/media"
+)
+
+// inputs are the layouts that i420 reads, the cheapest first.
+var inputs = []media.FourCC{media.YU12, media.NV12, media.NV16, media.YUYV, media.UYVY}
+
+// A converter makes pictures of one format planar 4:2:0. Its memory is used again for each picture.
+type converter struct {
+	in            media.VideoFormat
+	width, height int // even
+	own           image.YCbCr
+}
+
+func newConverter(in media.VideoFormat, width, height int) *converter {
+	c := &converter{in: in, width: width, height: height}
+	c.own = image.YCbCr{
+		YStride: width, CStride: width / 2, SubsampleRatio: image.YCbCrSubsampleRatio420, Rect: image.Rect(0, 0, width, height),
+	}
+	if in.FourCC == media.YUYV || in.FourCC == media.UYVY {
+		c.own.Y = make([]byte, width*height)
+	}
+	if in.FourCC != media.YU12 {
+		c.own.Cb, c.own.Cr = make([]byte, width*height/4), make([]byte, width*height/4)
+	}
+	return c
+}
+
+// i420 fills img with f's picture, without a copy where the layout allows it. img is good as long as planes are.
+func (c *converter) i420(img *image.YCbCr, f *media.Frame, planes [][]byte) error {
+	packed, _ := c.in.Packed()
+	if len(planes) != len(packed) || len(f.Planes) != len(packed) {
+		return fmt.Errorf("%v picture with %d planes", c.in.FourCC, len(planes))
+	}
+	for i, want := range packed {
+		rows, stride := want.Len/want.Stride, f.Planes[i].Stride
+		if stride < want.Stride || len(planes[i]) < stride*(rows-1)+want.Stride {
+			return fmt.Errorf("plane %d of %v: %d bytes in lines of %d", i, c.in, len(planes[i]), stride)
+		}
+	}
+	*img = c.own
+	switch stride := f.Planes[0].Stride; c.in.FourCC {
+	case media.YU12:
+		if f.Planes[1].Stride != f.Planes[2].Stride {
+			return fmt.Errorf("chroma planes with lines of %d and %d bytes", f.Planes[1].Stride, f.Planes[2].Stride)
+		}
+		img.Y, img.Cb, img.Cr = planes[0], planes[1], planes[2]
+		img.YStride, img.CStride = stride, f.Planes[1].Stride
+	case media.NV12:
+		img.Y, img.YStride = planes[0], stride
+		for y := range c.height / 2 {
+			split(c.own.Cb[y*c.own.CStride:][:c.width/2], c.own.Cr[y*c.own.CStride:], planes[1][y*f.Planes[1].Stride:])
+		}
+	case media.NV16:
+		img.Y, img.YStride = planes[0], stride
+		for y := range c.height / 2 {
+			a := planes[1][2*y*f.Planes[1].Stride:]
+			splitTwo(c.own.Cb[y*c.own.CStride:][:c.width/2], c.own.Cr[y*c.own.CStride:], a, a[f.Planes[1].Stride:])
+		}
+	case media.YUYV, media.UYVY:
+		unpack := yuyv
+		if c.in.FourCC == media.UYVY {
+			unpack = uyvy
+		}
+		for y := 0; y < c.height; y += 2 {
+			a := planes[0][y*stride:]
+			unpack(c.own.Y[y*c.width:][:2*c.width], c.own.Cb[y/2*c.own.CStride:][:c.width/2], c.own.Cr[y/2*c.own.CStride:], a, a[stride:])
+		}
+	}
+	return nil
+}
+
+// split takes a line of interleaved chroma apart.
+func split(u, v, uv []byte) {
+	v, uv = v[:len(u)], uv[:2*len(u)]
+	for i := range u {
+		u[i], v[i] = uv[2*i], uv[2*i+1]
+	}
+}
+
+// splitTwo does so with the average of two lines.
+func splitTwo(u, v, a, b []byte) {
+	v, a, b = v[:len(u)], a[:2*len(u)], b[:2*len(u)]
+	for i := range u {
+		u[i], v[i] = mean(a[2*i], b[2*i]), mean(a[2*i+1], b[2*i+1])
+	}
+}
+
+func mean(a, b byte) byte { return byte((uint(a) + uint(b) + 1) / 2) }
+
+// yuyv takes the lines a and b apart into two lines of luma and one of chroma.
+func yuyv(luma, u, v, a, b []byte) {
+	n := len(u)
+	v, a, b = v[:n], a[:4*n], b[:4*n]
+	top, bottom := luma[:2*n], luma[2*n:4*n]
+	for i := range n {
+		p, q := a[4*i:4*i+4:4*i+4], b[4*i:4*i+4:4*i+4]
+		top[2*i], top[2*i+1], bottom[2*i], bottom[2*i+1] = p[0], p[2], q[0], q[2]
+		u[i], v[i] = mean(p[1], q[1]), mean(p[3], q[3])
+	}
+}
+
+func uyvy(luma, u, v, a, b []byte) {
+	n := len(u)
+	v, a, b = v[:n], a[:4*n], b[:4*n]
+	top, bottom := luma[:2*n], luma[2*n:4*n]
+	for i := range n {
+		p, q := a[4*i:4*i+4:4*i+4], b[4*i:4*i+4:4*i+4]
+		top[2*i], top[2*i+1], bottom[2*i], bottom[2*i+1] = p[1], p[3], q[1], q[3]
+		u[i], v[i] = mean(p[0], q[0]), mean(p[2], q[2])
+	}
+}
