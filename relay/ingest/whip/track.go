@@ -1,0 +1,262 @@
+package whip
+
+import (
+	"time"
+
+	"github.com/pion/rtcp"
+	"github.com/pion/webrtc/v4"
+
+	"gantry/media"
+	"gantry/relay"
+)
+
+// How long to wait for missing packets, and when to ask for them again.
+const (
+	nackPatience = 5 * time.Millisecond // packets overtake each other
+	minRetry     = 20 * time.Millisecond
+	minHold      = 100 * time.Millisecond
+	orderHold    = 50 * time.Millisecond // where nothing can be asked for again
+	keyRetry     = 500 * time.Millisecond
+	codecTime    = time.Second // from the first packet to publishing, while a track may still be of several codecs
+	syncEvery    = 200 * time.Millisecond
+	maxNACKs     = 256 // at once; more missing than that is not mended but asked for as a key frame
+)
+
+// A track is the receiving side of one encoding. The session's mutex guards it.
+type track struct {
+	index   uint8
+	section *section
+	rid     string
+	choice  *choice
+	sure    bool        // its packets have confirmed the codec, or there is no other
+	info    media.Track // as published
+	// Set when the first packet has come.
+	remote    *webrtc.TrackRemote
+	captureID uint8 // header extension abs-capture-time; 0: not negotiated
+
+	reorder  reorder
+	timeline timeline
+	builder  builder
+
+	needKey  bool          // a key frame is wanted and has not come whole
+	keyAsked time.Duration // last PLI; 0: not yet
+	synced   time.Duration // arrival of the last abs-capture-time used
+	capture  bool          // abs-capture-time comes: better than sender reports
+}
+
+// hold is how long a hole is waited for: two round trips of asking, and the time to notice.
+func (t *track) hold(rtt, limit time.Duration) time.Duration {
+	if !t.choice.nack {
+		return orderHold
+	}
+	return min(max(5*rtt/2+2*minRetry, minHold), limit)
+}
+
+// choose makes t one of codec c.
+func (s *session) choose(t *track, c *choice) {
+	t.choice, t.info = c, c.track(t.rid)
+	t.timeline = timeline{rate: int64(t.info.ClockRate)}
+	t.needKey = c.codec.Video()
+	t.builder = builder{track: t.index, codec: c.codec, whole: t.whole,
+		write:     func(p *media.Packet) { s.pub.Write(p) },
+		described: func(w, h int, profile string) { s.described(t, w, h, profile) },
+		order:     order{changed: s.reordered}}
+	t.builder.learnSDP(c.sprop)
+}
+
+// settle takes the payload type of a packet of t; false when it was not negotiated. When it is of another codec than what was
+// published, the session publishes anew. The session is locked.
+func (s *session) settle(t *track, payloadType uint8) bool {
+	if t.sure && uint8(t.choice.params.PayloadType) == payloadType {
+		return true
+	}
+	for i := range t.section.choices {
+		c := &t.section.choices[i]
+		if uint8(c.params.PayloadType) != payloadType {
+			continue
+		}
+		for _, other := range s.tracks {
+			if other.section != t.section || other.choice == c {
+				continue
+			}
+			if other.choice.codec != c.codec && s.pub != nil {
+				s.log.Warn("the publisher changed the codec", "stream", s.stream, "codec", c.codec)
+				_ = s.pub.Close()
+				s.pub = nil
+			}
+			s.choose(other, c)
+		}
+		for _, other := range s.tracks {
+			other.sure = other.sure || other.section == t.section
+		}
+		return true
+	}
+	return false
+}
+
+// receive takes a packet of this track; payload is lent.
+func (s *session) receive(t *track, payloadType uint8, p piece, payload []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended || !s.settle(t, payloadType) {
+		return
+	}
+	p.payload = t.builder.keep(payload)
+	count := &s.server.counters
+	count.Packets.Add(1)
+	holes := len(t.reorder.holes)
+	switch t.reorder.put(p) {
+	case filled:
+		count.Recovered.Add(1)
+	case leapt:
+		count.Repairs.Add(1)
+	case stale, odd:
+		return
+	}
+	s.advance(t, p.arrival)
+	if len(t.reorder.holes) > holes {
+		s.wake()
+	}
+}
+
+// advance writes what is in order, or waited for long enough. The session is locked.
+func (s *session) advance(t *track, now time.Duration) {
+	if s.pub == nil && (!t.reorder.begun || !s.publish(now)) {
+		return
+	}
+	deadline := now - t.hold(s.rtt, s.server.cfg.Hold)
+	if len(t.reorder.holes) > maxNACKs {
+		deadline = now
+	}
+	before := t.reorder.lost
+	for {
+		p, lost, ok := t.reorder.take(deadline)
+		if !ok {
+			break
+		}
+		pts, jumped := t.timeline.at(p.ts, p.arrival)
+		if jumped {
+			s.server.counters.Repairs.Add(1)
+		}
+		if p.capture != 0 && (t.synced == 0 || p.arrival-t.synced >= syncEvery) {
+			if wall, ok := ntpTime(p.capture, time.Now()); ok {
+				t.capture, t.synced = true, p.arrival
+				s.pub.Sync(t.index, pts, wall)
+			}
+		}
+		if lost && t.info.Codec.Video() {
+			t.needKey = true
+			s.wake()
+		}
+		t.builder.add(p, pts, lost)
+	}
+	s.server.counters.Lost.Add(t.reorder.lost - before)
+}
+
+// publish enters the session into the Hub: with its first packet, so that nothing is called live that never sent, and when the
+// codecs are known. false: not yet. The session is locked.
+func (s *session) publish(now time.Duration) bool {
+	if s.heard == 0 {
+		s.heard = now
+	}
+	for _, t := range s.tracks {
+		if !t.sure && now-s.heard < codecTime {
+			return false
+		}
+	}
+	tracks := make([]media.Track, len(s.tracks))
+	for i, t := range s.tracks {
+		tracks[i] = t.info
+	}
+	pub, err := s.server.hub.Publish(s.stream, relay.Publisher{Tracks: tracks, Protocol: "whip", Remote: s.remote.String(),
+		Priority: s.priority, Feedback: s.feedback.Put})
+	if err != nil {
+		s.end(err)
+		return false
+	}
+	s.pub = pub
+	s.wake() // to watch it
+	return true
+}
+
+// whole notes that an access unit went on with nothing missing.
+func (t *track) whole(key bool) {
+	if key {
+		t.needKey = false
+	}
+}
+
+// described tells the Hub of a size or profile that the bitstream brought.
+func (s *session) described(t *track, width, height int, profile string) {
+	info := t.info
+	info.Width, info.Height = width, height
+	if profile != "" {
+		info.Profile = profile
+	}
+	if info != t.info {
+		t.info = info
+		if s.pub != nil {
+			s.pub.Update(t.index, info)
+		}
+	}
+}
+
+const bFrames = "pictures arrive out of display order: the publisher's encoder makes B-frames, and browsers will stutter. " +
+	"Turn B-frames off there (x264: bframes=0 or tune zerolatency; OBS: B-frames 0)"
+
+func (s *session) reordered(yes bool) {
+	reason := ""
+	if yes {
+		reason = bFrames
+	}
+	if s.pub != nil {
+		s.pub.Fault("b-frames", reason)
+	}
+}
+
+// senderReport ties the track's RTP times to wall time, unless its packets say so themselves.
+func (s *session) senderReport(t *track, sr *rtcp.SenderReport) {
+	wall, ok := ntpTime(sr.NTPTime, time.Now())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ok && !t.capture && t.timeline.begun && s.pub != nil && !s.ended {
+		s.pub.Sync(t.index, t.timeline.of(sr.RTPTime), wall)
+	}
+}
+
+// requests appends the feedback that the track owes now, and returns when to look again at the latest. The session is locked.
+func (s *session) requests(t *track, now time.Duration, all []rtcp.Packet) ([]rtcp.Packet, time.Duration) {
+	next := idle
+	if t.remote == nil {
+		return all, next
+	}
+	if s.pub == nil {
+		next = codecTime / 10
+	}
+	ssrc := uint32(t.remote.SSRC())
+	if len(t.reorder.holes) > 0 {
+		next = busy
+		if t.choice.nack {
+			s.nacks = t.reorder.wanted(s.nacks[:0], now, nackPatience, max(s.rtt+nackPatience, minRetry))
+			if len(s.nacks) > 0 {
+				s.server.counters.NACKs.Add(uint64(len(s.nacks)))
+				all = append(all, &rtcp.TransportLayerNack{SenderSSRC: s.ssrc, MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(s.nacks)})
+			}
+		}
+	}
+	if t.needKey {
+		next = min(next, keyRetry/5)
+		if t.keyAsked == 0 || now-t.keyAsked >= keyRetry {
+			t.keyAsked = now
+			s.server.counters.KeyRequests.Add(1)
+			switch {
+			case t.choice.pli:
+				all = append(all, &rtcp.PictureLossIndication{SenderSSRC: s.ssrc, MediaSSRC: ssrc})
+			case t.choice.fir:
+				s.firs++
+				all = append(all, &rtcp.FullIntraRequest{SenderSSRC: s.ssrc, MediaSSRC: ssrc, FIR: []rtcp.FIREntry{{SSRC: ssrc, SequenceNumber: s.firs}}})
+			}
+		}
+	}
+	return all, next
+}

@@ -1,0 +1,215 @@
+package whip
+
+import (
+	"encoding/base64"
+	"strings"
+	"time"
+
+	"gantry/media"
+	"gantry/media/h264"
+)
+
+const (
+	maxHeld   = 32   // payloads before the first slice of a picture
+	maxSets   = 1200 // bytes of an RTP payload that is inserted
+	headBytes = 64   // of a slice, for its picture order count
+)
+
+// A builder makes media.Packets of the payloads of one track, in sequence order: it finds where access units begin and end,
+// and whether decoding can begin there. Payloads go on at once, except those before the first slice of a picture: only the
+// slice tells whether it is a key frame.
+type builder struct {
+	track uint8
+	codec media.Codec
+	write func(*media.Packet)
+	// whole is called after the last packet of an access unit that nothing is missing in.
+	whole func(key bool)
+	// described is called when the bitstream tells of another size or profile.
+	described func(width, height int, profile string)
+
+	unit unit
+	lost bool // to be told with the next access unit
+	dts  time.Duration
+	slab []byte
+
+	sets  h264.ParameterSets // H.264 only
+	order order
+}
+
+// A unit is the access unit that is being received.
+type unit struct {
+	open    bool
+	ts      uint32
+	pts     time.Duration
+	held    []*media.Packet
+	picture bool // its first slice has come
+	key     bool
+	started bool // its first packet has gone
+	broken  bool // something is missing inside: the rest is of no use
+	sps     bool // H.264: it brings parameter sets
+	pps     bool
+}
+
+// keep returns a copy of b. Payloads share large pieces of memory: one allocation for some dozen packets.
+func (b *builder) keep(payload []byte) []byte {
+	if len(payload) > len(b.slab) {
+		b.slab = make([]byte, max(32<<10, len(payload)))
+	}
+	n := copy(b.slab, payload)
+	kept := b.slab[:n:n]
+	b.slab = b.slab[n:]
+	return kept
+}
+
+// add takes the next piece in order. lost: packets before it will never come.
+func (b *builder) add(p piece, pts time.Duration, lost bool) {
+	if lost {
+		b.lost = true
+		b.unit.broken = true
+		b.unit.held = b.unit.held[:0]
+	}
+	if len(p.payload) == 0 {
+		return
+	}
+	is := examine(b.codec, p.payload)
+	marker := p.marker || b.codec.Audio() // each packet of sound stands alone
+	if u := &b.unit; !u.open || u.ts != p.ts {
+		b.finish()
+		*u = unit{open: true, ts: p.ts, pts: pts, held: u.held[:0], broken: lost && !is.begins}
+		b.dts = max(b.dts, pts)
+	}
+	u := &b.unit
+	if !u.broken {
+		b.place(p.payload, is, marker)
+	}
+	// Some senders mark each parameter set as the end of a picture.
+	if marker && (u.picture || u.broken) {
+		b.finish()
+	}
+}
+
+// place puts a payload into the current access unit.
+func (b *builder) place(payload []byte, is part, marker bool) {
+	u := &b.unit
+	pkt := &media.Packet{Track: b.track, PTS: u.pts, DTS: b.dts, Data: payload}
+	if b.codec == media.H264 && (!u.picture || u.key) {
+		b.learn(payload)
+	}
+	if !u.picture && !is.picture && len(u.held) < maxHeld {
+		u.held = append(u.held, pkt)
+		return
+	}
+	if !u.picture {
+		u.picture = true
+		u.key = is.key
+		b.firstSlice(payload)
+		b.release()
+	}
+	pkt.End = marker
+	b.emit(pkt)
+}
+
+// finish closes the current access unit.
+func (b *builder) finish() {
+	u := &b.unit
+	if !u.open {
+		return
+	}
+	u.open = false
+	b.release()
+	if u.started && u.picture && !u.broken {
+		b.whole(u.key)
+	}
+}
+
+// release writes what was held.
+func (b *builder) release() {
+	for _, pkt := range b.unit.held {
+		b.emit(pkt)
+	}
+	clear(b.unit.held)
+	b.unit.held = b.unit.held[:0]
+}
+
+func (b *builder) emit(pkt *media.Packet) {
+	u := &b.unit
+	pkt.Key = u.key
+	if !u.started {
+		u.started = true
+		pkt.Start, pkt.Lost = true, b.lost
+		b.lost = false
+	}
+	b.write(pkt)
+}
+
+// learn remembers parameter sets and tells of changes.
+func (b *builder) learn(payload []byte) {
+	for n := range h264.RTPUnits(payload) {
+		switch n.Type() {
+		case h264.SPS:
+			b.unit.sps = true
+			if b.sets.LearnUnit(n) {
+				b.describe()
+			}
+		case h264.PPS:
+			b.unit.pps = true
+			b.sets.LearnUnit(n)
+		}
+	}
+}
+
+func (b *builder) describe() {
+	if info, err := h264.ParseSPS(b.sets.SPS()); err == nil {
+		b.described(info.Width, info.Height, info.ProfileLevelID)
+	}
+}
+
+// learnSDP takes the parameter sets of an SDP's sprop-parameter-sets (RFC 6184 §8.1).
+func (b *builder) learnSDP(sprop string) {
+	for set := range strings.SplitSeq(sprop, ",") {
+		nalu, err := base64.StdEncoding.DecodeString(set)
+		if err != nil || len(nalu) > maxSets {
+			continue
+		}
+		for n := range h264.RTPUnits(nalu) {
+			b.sets.LearnUnit(n)
+		}
+	}
+}
+
+// firstSlice looks at the beginning of a picture: its order, and for H.264 what must stand before it.
+func (b *builder) firstSlice(payload []byte) {
+	u := &b.unit
+	switch b.codec {
+	case media.H264:
+		b.order.picture(u, payload)
+		if !u.key || u.sps && u.pps {
+			return
+		}
+		sets := b.sets.RTPPayloads(maxSets)
+		if sets == nil {
+			u.key = false // nobody can decode it; it will be asked for again
+			return
+		}
+		at := 0
+		if len(u.held) > 0 && h264.TypeOf(u.held[0].Data) == h264.AUD { // must be the first (H.264 §7.4.1.2.3)
+			at = 1
+		}
+		var insert []*media.Packet
+		for _, data := range sets {
+			insert = append(insert, &media.Packet{Track: b.track, PTS: u.pts, DTS: b.dts, Data: data})
+		}
+		u.held = append(u.held[:at:at], append(insert, u.held[at:]...)...)
+	case media.VP8:
+		b.order.times(u.ts)
+		if u.key {
+			if w, h, ok := vp8Size(payload); ok {
+				b.described(w, h, "")
+			}
+		}
+	default:
+		if b.codec.Video() {
+			b.order.times(u.ts)
+		}
+	}
+}
