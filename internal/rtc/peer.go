@@ -215,8 +215,16 @@ func (p *Peer) run(remote Parameters) error {
 	p.open = open
 	p.mu.Unlock()
 	p.events.Connected(keys)
-	watch := context.AfterFunc(p.ctx, func() { _ = secure.Close() })
-	defer watch()
+	goodbye := make(chan struct{})
+	watch := context.AfterFunc(p.ctx, func() {
+		defer close(goodbye)
+		_ = secure.Close()
+	})
+	defer func() { // Read returns before the close_notify is sent, and ICE must stay until it is
+		if !watch() {
+			<-goodbye
+		}
+	}()
 	var b [16]byte // no application data is expected; the read ends with the connection
 	for {
 		if _, err := secure.Read(b[:]); err != nil && !errors.Is(err, io.ErrShortBuffer) {
