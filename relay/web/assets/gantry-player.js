@@ -29,7 +29,7 @@ const limits = {
   connect: 10_000, // ms from the answer to a connection
   disconnected: 2_000, // ms without an answer to ICE's checks before another path is tried
   silence: 2_500, // ms without a packet until the viewer is told
-  probe: 10_000, // ms without a packet between questions whether the relay still knows us
+  probe: 5_000, // ms between questions whether the relay still knows us, while no packet comes
   frozen: 5_000, // ms of packets without a picture before a new session
   settled: 5_000, // ms that a session must have lasted to be replaced at once when it is lost
   firstPause: 500, lastPause: 15_000, // ms between attempts
@@ -65,6 +65,8 @@ export class GantryPlayer extends EventTarget {
   get state() { return this.#state.state; }
   /** The whole of the last "state" event's detail. */
   get status() { return this.#state; }
+  /** The peer connection, for what getStats has besides; null between sessions. */
+  get connection() { return this.#session?.pc ?? null; }
   get url() { return this.#options.url; }
   get token() { return this.#options.token; }
   set token(token) { this.#options.token = token; }
@@ -252,7 +254,7 @@ export class GantryPlayer extends EventTarget {
 
   /** Looks after a connected session until it must be replaced. */
   async #watch(session, begun, good, signal) {
-    const at = {packet: performance.now(), frame: performance.now(), probe: performance.now(), away: 0};
+    const at = {packet: performance.now(), frame: performance.now(), probe: 0, away: 0};
     let last = {packets: 0, frames: 0, samples: 0}, sampled = 0;
     for (;;) {
       await this.#pause(tick, signal);
@@ -264,7 +266,7 @@ export class GantryPlayer extends EventTarget {
       if (connection === "closed" || connection === "new" || session.ended) throw new WhepError("lost");
       if (connection === "failed" || at.away && now - at.away > limits.disconnected) {
         await this.#restart(session, signal);
-        at.packet = at.frame = at.probe = performance.now();
+        at.packet = at.frame = performance.now();
         at.away = 0;
         continue;
       }
@@ -292,10 +294,9 @@ export class GantryPlayer extends EventTarget {
         at.frame = now; // browsers may stop decoding what nobody sees
       } else if (quiet > limits.silence) {
         this.#set("stalled", last.packets ? "stalled" : "silent");
-        if (now - Math.max(at.packet, at.probe) > limits.probe) {
+        if (now - at.probe > limits.probe) {
           at.probe = now;
-          await this.#restart(session, signal); // a relay that still knows us takes it; then waiting is right
-          this.#set("stalled", last.packets ? "stalled" : "silent");
+          await session.probe(); // where the relay still knows us, waiting is right
         }
       } else if (dark > limits.frozen) {
         const codec = [video?.codec, video?.profile && `profile ${video.profile}`].filter(Boolean).join(", ");

@@ -114,6 +114,16 @@ export class WhepSession extends EventTarget {
     this.#sendSoon();
   }
 
+  /** Asks whether the relay still knows the session, by a PATCH that changes nothing. Throws "lost" when it does not. */
+  async probe() {
+    if (!this.#location || !this.#trickle) return;
+    const {ufrag, pwd} = credentials(this.pc.localDescription.sdp);
+    const body = fragment(ufrag, pwd, this.pc.localDescription.sdp, [null]);
+    const headers = this.#etag ? {"If-Match": this.#etag} : {};
+    const response = await this.#request("PATCH", this.#location, "application/trickle-ice-sdpfrag", body, headers);
+    if (response.status === 404 || response.status === 410) throw new WhepError("lost", "the relay has ended the session");
+  }
+
   /** Ends the session here and at the relay. `leaving` is for a page that is going away. */
   close(leaving = false) {
     this.#abort.abort();

@@ -1,0 +1,210 @@
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gantry/internal/rtc"
+	"gantry/internal/testkit/chromium"
+	"gantry/media"
+	"gantry/media/h264"
+	"gantry/relay"
+	"gantry/relay/egress/whep"
+)
+
+// accessUnits returns a second of H.264 from an encoder that is not ours, one key frame first.
+func accessUnits(t *testing.T) [][]byte {
+	t.Helper()
+	out, err := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30", "-frames:v", "30",
+		"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline", "-pix_fmt", "yuv420p", "-g", "30",
+		"-x264-params", "aud=1:slices=1:repeat-headers=1", "-f", "h264", "-").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var units [][]byte
+	for nalu := range h264.NALUs(out) {
+		if h264.TypeOf(nalu) == h264.AUD {
+			units = append(units, nil)
+			continue
+		}
+		units[len(units)-1] = h264.Append(units[len(units)-1], nalu)
+	}
+	if len(units) != 30 {
+		t.Fatalf("%d access units", len(units))
+	}
+	return units
+}
+
+// A station is a relay that the test can break: a Hub and its WHEP server behind an address that stays.
+type station struct {
+	t       *testing.T
+	hub     *relay.Hub
+	server  *httptest.Server
+	whep    atomic.Pointer[whep.Server]
+	media   *rtc.Port
+	publish atomic.Bool // whether media is written
+}
+
+func newStation(t *testing.T) *station {
+	s := &station{t: t, hub: relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler))}
+	s.open()
+	s.server = serve(t, s.hub, nil, func(w http.ResponseWriter, r *http.Request) { s.whep.Load().ServeHTTP(w, r) })
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	s.publish.Store(true)
+	go func() {
+		defer close(ended)
+		s.broadcast(ctx, accessUnits(t))
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		s.close()
+		_ = s.hub.Close()
+	})
+	return s
+}
+
+func (s *station) open() {
+	log := slog.New(slog.DiscardHandler)
+	port, err := rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.media = port
+	s.whep.Store(whep.New(whep.Default(), s.hub, port, whep.Access{}, log))
+}
+
+func (s *station) close() {
+	_ = s.whep.Load().Close()
+	_ = s.media.Close()
+}
+
+// broadcast publishes the units over and over, in their time.
+func (s *station) broadcast(ctx context.Context, units [][]byte) {
+	const interval = time.Second / 30
+	pub, err := s.hub.Publish("studio/wide", relay.Publisher{Protocol: "test", Tracks: []media.Track{
+		{Codec: media.H264, ClockRate: 90000, Width: 640, Height: 360, Profile: "42c01e"}}})
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer pub.Close()
+	begun := time.Now()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		pts := time.Duration(n) * interval
+		pub.Sync(0, pts, begun.Add(pts))
+		if s.publish.Load() {
+			pub.Write(&media.Packet{PTS: pts, DTS: pts, Start: true, End: true, Key: n%len(units) == 0, Data: units[n%len(units)]})
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+const playing = status + `.state === "playing"`
+
+func TestPlayerPlays(t *testing.T) {
+	s := newStation(t)
+	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide?stats=1")
+	page.Wait(15*time.Second, playing, status)
+	frames := `(document.querySelector("gantry-player").player.stats?.video?.frames ?? 0)`
+	page.Wait(10*time.Second, frames+" > 60", `document.querySelector("gantry-player").player.stats`)
+	t.Logf("stats: %s", chromium.Eval[string](page, `JSON.stringify(document.querySelector("gantry-player").player.stats)`))
+	text := chromium.Eval[string](page, `document.querySelector("gantry-player").shadowRoot.querySelector(".stats").innerText`)
+	for _, want := range []string{"640×360", "H264 Constrained Baseline", "UDP  127.0.0.1:", "first picture after"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in the overlay:\n%s", want, text)
+		}
+	}
+	screenshot(t, page, "playing")
+	// The overlay goes at a key press.
+	chromium.Eval[bool](page, `document.dispatchEvent(new KeyboardEvent("keydown", {key: "i", bubbles: true}))`)
+	if !chromium.Eval[bool](page, `document.querySelector("gantry-player").shadowRoot.querySelector(".stats").hidden`) {
+		t.Error("the overlay cannot be turned off")
+	}
+	// A page that goes away ends its session at the relay.
+	page.Navigate("about:blank")
+	deadline := time.Now().Add(5 * time.Second)
+	for viewers := 1; viewers > 0; viewers = s.hub.Streams()[0].Viewers {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d viewers after the page has gone", viewers)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// A publisher that stops for a while costs no session: the picture goes on by itself.
+func TestPlayerWaitsForThePublisher(t *testing.T) {
+	s := newStation(t)
+	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide")
+	page.Wait(15*time.Second, playing, status)
+	s.publish.Store(false)
+	page.Wait(10*time.Second, status+`.state === "stalled"`, status)
+	if text := chromium.Eval[string](page, visible); !strings.Contains(text, "The publisher has stopped sending.") {
+		t.Errorf("the viewer reads:\n%s", text)
+	}
+	screenshot(t, page, "stalled")
+	s.publish.Store(true)
+	page.Wait(10*time.Second, playing, status)
+}
+
+// A relay that is restarted, with another key and at another media port, is found again.
+func TestPlayerSurvivesTheRelay(t *testing.T) {
+	s := newStation(t)
+	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide")
+	page.Wait(15*time.Second, playing, status)
+	chromium.Eval[bool](page, `(window.states = [], document.querySelector("gantry-player").addEventListener("state",
+		(e) => states.push([e.detail.state, e.detail.reason])), true)`)
+	s.close()
+	s.open()
+	page.Wait(20*time.Second, `states.length > 0 && `+playing, "states")
+	t.Logf("states: %s", chromium.Eval[string](page, "JSON.stringify(states)"))
+}
+
+// Where the relay's media cannot come through, the viewer reads from where it should have come.
+func TestPlayerSaysThatMediaIsBlocked(t *testing.T) {
+	s := newStation(t)
+	// The answer names an address that is not ours and does not answer (RFC 5737).
+	blocked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PATCH" {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		rec := httptest.NewRecorder()
+		s.server.Config.Handler.ServeHTTP(rec, r)
+		for k, v := range rec.Header() {
+			w.Header()[k] = v
+		}
+		w.Header().Del("Content-Length")
+		w.WriteHeader(rec.Code)
+		text := rec.Body.String()
+		if r.Method == "POST" { // and no candidate of the browser's reaches the relay, which would send to it
+			text = strings.ReplaceAll(text, "127.0.0.1", "203.0.113.9")
+		}
+		_, _ = w.Write([]byte(text))
+	}))
+	t.Cleanup(blocked.Close)
+	page := chromium.Open(t, chromium.Options{}, blocked.URL+"/play/studio/wide")
+	page.Wait(20*time.Second, status+`.reason === "no-route"`, status)
+	text := chromium.Eval[string](page, visible)
+	for _, want := range []string{"cannot get through", fmt.Sprintf("203.0.113.9:%d udp", s.media.Addr().Port()), "--public-address"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in what the viewer reads:\n%s", want, text)
+		}
+	}
+	screenshot(t, page, "no-route")
+}
