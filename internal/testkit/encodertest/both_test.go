@@ -1,0 +1,58 @@
+//go:build cgo && !nolibav && (amd64 || arm64 || arm)
+
+package encodertest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"gantry/encoder"
+	"gantry/encoder/libav"
+	"gantry/encoder/openh264"
+	"gantry/internal/testkit"
+	"gantry/media"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+func trial(fourcc media.FourCC) encoder.Trial {
+	return encoder.Trial{
+		Format: Format(1280, 720, fourcc),
+		Params: encoder.Params{Codec: media.H264, Bitrate: 2_500_000},
+		Decoder: func(c media.Codec) (encoder.Decoder, error) {
+			d, err := libav.NewDecoder(c)
+			if err != nil {
+				return nil, err
+			}
+			return d, nil
+		},
+	}
+}
+
+// Both software encoders live in one program: FFmpeg's shared libraries beside the bundled archive.
+func TestProbeOfTheRealEncoders(t *testing.T) {
+	backends := append(libav.Backends(), openh264.Backends()...)
+	for _, fourcc := range []media.FourCC{media.NV12, media.YUYV} {
+		results := encoder.Probe(context.Background(), backends, trial(fourcc))
+		if err := encoder.Table(t.Output(), results); err != nil {
+			t.Fatal(err)
+		}
+		ok := map[string]bool{}
+		for _, r := range results {
+			ok[r.Encoder] = r.OK
+			if r.OK && (r.PSNR < 30 || r.Profile == "" || r.Bitrate == 0) {
+				t.Errorf("%+v", r)
+			}
+		}
+		if !ok["libx264"] || !ok["openh264"] || results[0].Encoder != "libx264" {
+			t.Errorf("%v: %+v", fourcc, results)
+		}
+	}
+	start := time.Now()
+	b, _, err := encoder.Best(context.Background(), backends, trial(media.YUYV))
+	if err != nil || b.Name != "libx264" {
+		t.Fatalf("%s, %v", b.Name, err)
+	}
+	t.Logf("the choice took %v", time.Since(start))
+}
