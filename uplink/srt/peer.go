@@ -9,6 +9,7 @@ import (
 
 	gosrt "github.com/datarhei/gosrt"
 
+	"gantry/internal/linkrate"
 	"gantry/internal/proto/mpegts"
 	"gantry/media"
 	"gantry/uplink"
@@ -22,7 +23,7 @@ type peer struct {
 	needKey bool          // video is dropped until a key frame
 	tracks  []media.Track
 	full    uint64 // packets dropped for gosrt's full queue
-	est     estimator
+	est     linkrate.Estimator
 	stats   gosrt.Statistics
 }
 
@@ -31,7 +32,7 @@ func newPeer(conn gosrt.Conn, p uplink.Program, latency time.Duration) (*peer, e
 	if err != nil {
 		return nil, err
 	}
-	l := &peer{conn: conn, ts: ts, gone: make(chan struct{}), needKey: true, tracks: p.Tracks, est: estimator{latency: latency}}
+	l := &peer{conn: conn, ts: ts, gone: make(chan struct{}), needKey: true, tracks: p.Tracks, est: linkrate.Estimator{Latency: latency}}
 	go l.drain()
 	return l, nil
 }
@@ -86,8 +87,8 @@ func (l *peer) sample(at time.Duration) Stats {
 		Buffered: time.Duration(now.MsSendBuf) * time.Millisecond,
 		Packets:  a.PktSent, Retransmitted: a.PktRetrans, Dropped: a.PktSendDrop + l.full, Bytes: a.ByteSentUnique,
 	}
-	s.Estimate = l.est.next(sample{at: at, rtt: s.RTT, buffered: s.Buffered, bytes: a.ByteSentUnique, pending: now.ByteSendBuf,
-		packets: a.PktSent, repeats: a.PktRetrans, lost: a.ByteSendDrop, dropped: s.Dropped})
+	s.Estimate = l.est.Next(linkrate.Sample{At: at, RTT: s.RTT, Buffered: s.Buffered, Bytes: a.ByteSentUnique, Pending: now.ByteSendBuf,
+		Packets: a.PktSent, Repeats: a.PktRetrans, Lost: a.ByteSendDrop, Dropped: s.Dropped})
 	return s
 }
 

@@ -18,6 +18,7 @@ import (
 
 	gosrt "github.com/datarhei/gosrt"
 
+	"gantry/internal/linkrate"
 	"gantry/internal/proto/mpegts"
 	"gantry/internal/proto/srt"
 	"gantry/internal/secret"
@@ -205,7 +206,7 @@ func (s *Sender) send(ctx context.Context, p uplink.Program, peers *peers, gone 
 	defer watch.Wait()
 	lost := errors.New("the peer has closed the connection, or is out of reach")
 	watch.Go(func() {
-		tick := time.NewTicker(sampleEvery)
+		tick := time.NewTicker(linkrate.SampleEvery)
 		defer tick.Stop()
 		start := time.Now()
 		for {

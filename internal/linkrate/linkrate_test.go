@@ -1,15 +1,17 @@
-package srt
+package linkrate_test
 
 import (
 	"testing"
 	"time"
+
+	"gantry/internal/linkrate"
 )
 
 // TestEstimatorFollowsALink simulates a bottleneck with a queue of half a second in front: the encoder obeys the estimate up
 // to its ceiling, the link's rate falls and comes back.
 func TestEstimatorFollowsALink(t *testing.T) {
 	const ceiling, step = 4e6, 100 * time.Millisecond
-	e := estimator{latency: 200 * time.Millisecond}
+	e := linkrate.Estimator{Latency: 200 * time.Millisecond}
 	rate := func(at time.Duration) float64 { // of the link
 		if at >= 10*time.Second && at < 30*time.Second {
 			return 1.5e6
@@ -30,8 +32,8 @@ func TestEstimatorFollowsALink(t *testing.T) {
 			queued = limit
 		}
 		delay := time.Duration(queued / r * float64(time.Second))
-		got := e.next(sample{at: at, rtt: 20*time.Millisecond + delay, buffered: 30*time.Millisecond + delay, bytes: uint64(sent / 8),
-			pending: uint64(queued / 8), packets: uint64(sent / 8 / 1316), repeats: uint64(dropped / 8 / 1316), lost: uint64(dropped / 8), dropped: uint64(dropped / 8 / 1316)})
+		got := e.Next(linkrate.Sample{At: at, RTT: 20*time.Millisecond + delay, Buffered: 30*time.Millisecond + delay, Bytes: uint64(sent / 8),
+			Pending: uint64(queued / 8), Packets: uint64(sent / 8 / 1316), Repeats: uint64(dropped / 8 / 1316), Lost: uint64(dropped / 8), Dropped: uint64(dropped / 8 / 1316)})
 		if got > 0 {
 			encoder = min(ceiling, float64(got))
 		}
@@ -57,12 +59,12 @@ func TestEstimatorFollowsALink(t *testing.T) {
 }
 
 func TestEstimatorHasNoOpinionOnAGoodLink(t *testing.T) {
-	e := estimator{latency: 200 * time.Millisecond}
+	e := linkrate.Estimator{Latency: 200 * time.Millisecond}
 	for i := range 600 {
-		at := time.Duration(i) * sampleEvery
+		at := time.Duration(i) * linkrate.SampleEvery
 		jitter := time.Duration(i%7) * time.Millisecond
-		if got := e.next(sample{at: at, rtt: 30*time.Millisecond + jitter, buffered: 45*time.Millisecond + jitter, bytes: uint64(i) * 50_000,
-			packets: uint64(i) * 38, repeats: uint64(i) / 2}); got != 0 {
+		if got := e.Next(linkrate.Sample{At: at, RTT: 30*time.Millisecond + jitter, Buffered: 45*time.Millisecond + jitter, Bytes: uint64(i) * 50_000,
+			Packets: uint64(i) * 38, Repeats: uint64(i) / 2}); got != 0 {
 			t.Fatalf("at %v: %d", at, got)
 		}
 	}

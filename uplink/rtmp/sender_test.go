@@ -1,0 +1,180 @@
+package rtmp_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gantry/internal/testkit"
+	"gantry/media"
+	"gantry/uplink"
+	"gantry/uplink/rtmp"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+var tracks = []media.Track{{Codec: media.H264, ClockRate: 90000}, {Codec: media.AAC, ClockRate: 48000, Channels: 2, Profile: "1190"}}
+
+// programme returns access units of a moving 320x180 picture, 30 a second, with a key frame each half second.
+func programme(t *testing.T) (units [][]byte) {
+	t.Helper()
+	raw, err := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-t", "4", "-c:v", "libx264",
+		"-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-x264-params", "aud=1", "-f", "h264", "-").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, u := range strings.Split(string(raw), "\x00\x00\x00\x01\x09") {
+		if i > 0 {
+			units = append(units, []byte("\x00\x00\x00\x01\x09"+u))
+		}
+	}
+	return units
+}
+
+// run starts a Sender that is stopped, and must end well, with the test. It returns what Run returns if it ends by itself.
+func run(t *testing.T, cfg rtmp.Config) <-chan error {
+	t.Helper()
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	q := media.NewQueue(time.Second, tracks)
+	units, fed, done, ended := programme(t), make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		defer close(fed)
+		tick := time.NewTicker(time.Second / 30)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			at := time.Duration(i) * time.Second / 30
+			q.Push(&media.Packet{PTS: at, DTS: at, Start: true, End: true, Key: i%len(units)%15 == 0, Data: units[i%len(units)]})
+			q.Push(&media.Packet{Track: 1, PTS: at, DTS: at, Start: true, End: true, Data: []byte{0x21, 0x10, 0x04, 0x60, 0x8c, 0x1c}})
+		}
+	}()
+	s := rtmp.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	go func() {
+		defer close(done)
+		ended <- s.Run(ctx, uplink.Program{Tracks: tracks, Packets: q, Feedback: func(media.Feedback) {}})
+	}()
+	t.Cleanup(func() { cancel(); <-fed; <-done })
+	return ended
+}
+
+// nginx starts nginx with its RTMP module, which records each stream it gets into a file of the folder.
+func nginx(t *testing.T) (addr, folder string) {
+	t.Helper()
+	addr, folder = testkit.FreeTCP(t), t.TempDir()
+	if err := os.Chmod(folder, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	conf := filepath.Join(folder, "nginx.conf")
+	text := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
+load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
+events {}
+rtmp { server { listen %[2]s; application live { live on; record all; record_path %[1]s; } } }
+`, folder, addr)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/usr/sbin/nginx", "-c", conf, "-p", folder)
+	testkit.StartCmd(t, cmd)
+	testkit.Eventually(t, 10*time.Second, "nginx listens", func() bool {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return addr, folder
+}
+
+// TestNginxReceives publishes to nginx's RTMP module and looks at what it recorded.
+func TestNginxReceives(t *testing.T) {
+	addr, folder := nginx(t)
+	for _, c := range []struct {
+		name string
+		cfg  rtmp.Config
+	}{
+		{"apart", rtmp.Config{URL: "rtmp://" + addr + "/live", Key: "apart?token=x"}},
+		{"within", rtmp.Config{URL: "rtmp://" + addr + "/live/within"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ended := run(t, c.cfg)
+			var file string
+			testkit.Eventually(t, 15*time.Second, "nginx records", func() bool {
+				select {
+				case err := <-ended:
+					t.Fatal(err)
+				default:
+				}
+				files, _ := filepath.Glob(filepath.Join(folder, c.name+"*.flv"))
+				if len(files) == 0 {
+					return false
+				}
+				file = files[0]
+				info, err := os.Stat(file)
+				return err == nil && info.Size() > 150_000
+			})
+			probe, err := exec.Command("ffprobe", "-v", "error", "-show_entries", "stream=codec_name,width", "-of", "csv=p=0", file).CombinedOutput()
+			if err != nil || !strings.Contains(string(probe), "h264,320") || !strings.Contains(string(probe), "aac") {
+				t.Fatalf("recorded: %v %s", err, probe)
+			}
+		})
+	}
+}
+
+func TestLostConnectionEndsTheRun(t *testing.T) {
+	addr := testkit.FreeTCP(t)
+	if err := <-run(t, rtmp.Config{URL: "rtmp://" + addr + "/live/demo"}); err == nil || !strings.Contains(err.Error(), "connect to "+addr) {
+		t.Fatal(err)
+	}
+}
+
+func TestErrorsHideTheKey(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if conn, err := l.Accept(); err == nil {
+			conn.Close()
+		}
+	}()
+	err = <-run(t, rtmp.Config{URL: "rtmp://" + l.Addr().String() + "/live", Key: "very-secret"})
+	if err == nil || strings.Contains(err.Error(), "very-secret") {
+		t.Fatal(err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for _, c := range []struct {
+		cfg  rtmp.Config
+		want string
+	}{
+		{rtmp.Config{}, "url: want rtmp://"},
+		{rtmp.Config{URL: "http://x/live"}, "url: want rtmp://"},
+		{rtmp.Config{Platform: "nosuch", Key: "k"}, "platform: want one of facebook, twitch, youtube"},
+		{rtmp.Config{Platform: "youtube"}, "key: the platform wants"},
+		{rtmp.Config{Platform: "youtube", Key: "k", URL: "rtmp://x/y"}, "url: not together"},
+		{rtmp.Config{URL: "rtmp://x/live", Key: "a b"}, "key: no spaces"},
+	} {
+		if err := c.cfg.Validate(); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("want %q, got %v", c.want, err)
+		}
+	}
+	if err := (rtmp.Config{Platform: "youtube-backup", Key: "k"}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
