@@ -1,0 +1,163 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"gantry/internal/config"
+	"gantry/internal/rtc"
+	"gantry/internal/secret"
+	"gantry/relay"
+	"gantry/relay/access"
+)
+
+// Config is the relay's, as its file has it.
+type Config struct {
+	HTTP            string          `yaml:"http"`
+	RTC             string          `yaml:"rtc"`
+	PublicAddresses []netip.Addr    `yaml:"public-address"`
+	PublishTokens   []secret.String `yaml:"publish-token"`
+	PlayTokens      []secret.String `yaml:"play-token"`
+	TLSCert         string          `yaml:"tls-cert"`
+	TLSKey          string          `yaml:"tls-key"`
+	Hold            time.Duration   `yaml:"hold"`
+	Log             slog.Level      `yaml:"log"`
+}
+
+func defaults() Config {
+	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold}
+}
+
+func (c Config) access() access.Config {
+	return access.Config{Publish: c.PublishTokens, Play: c.PlayTokens}
+}
+
+func (c Config) rtc() rtc.Config {
+	r := rtc.Default()
+	r.Addr, r.PublicAddrs = c.RTC, c.PublicAddresses
+	return r
+}
+
+func (c Config) hub() relay.Config {
+	h := relay.Default()
+	h.Hold = c.Hold
+	return h
+}
+
+// Validate names every key that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	address := func(key, addr string) {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q is not host:port, such as :8080 or 127.0.0.1:8080", key, addr))
+		}
+	}
+	address("http", c.HTTP)
+	address("rtc", c.RTC)
+	for i, a := range c.PublicAddresses {
+		if a.IsUnspecified() || a.IsMulticast() || !a.IsValid() {
+			errs = append(errs, fmt.Errorf("public-address[%d]: %v is not an address that peers can reach", i, a))
+		}
+	}
+	if err := (access.Config{Publish: c.PublishTokens}).Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("publish-token: %w", err))
+	}
+	if err := (access.Config{Play: c.PlayTokens}).Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("play-token: %w", err))
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		errs = append(errs, errors.New("tls-cert: a certificate and a key belong together: set tls-cert and tls-key, or neither"))
+	}
+	if err := c.hub().Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// configError marks an error that is the user's to mend.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
+// loadFile reads a configuration file over the defaults.
+func loadFile(name string) (Config, error) {
+	c := defaults()
+	err := config.Load(name, &c)
+	return c, err
+}
+
+// configFlags declares the flags. The function it returns merges defaults, file, environment and flags, after Parse.
+func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, error) {
+	file := flags.String("config", "", "")
+	var set []func(*Config)
+	text := func(name string, apply func(c *Config, s string)) {
+		flags.Func(name, "", func(s string) error {
+			set = append(set, func(c *Config) { apply(c, s) })
+			return nil
+		})
+	}
+	parsed := func(name string, parse func(s string) (func(*Config), error)) {
+		flags.Func(name, "", func(s string) error {
+			apply, err := parse(s)
+			set = append(set, apply)
+			return err
+		})
+	}
+	var publishTokens, playTokens []secret.String
+	var addresses []netip.Addr
+	text("http", func(c *Config, s string) { c.HTTP = s })
+	text("rtc", func(c *Config, s string) { c.RTC = s })
+	text("tls-cert", func(c *Config, s string) { c.TLSCert = s })
+	text("tls-key", func(c *Config, s string) { c.TLSKey = s })
+	text("publish-token", func(c *Config, s string) {
+		publishTokens = append(publishTokens, secret.String(s))
+		c.PublishTokens = publishTokens
+	})
+	text("play-token", func(c *Config, s string) {
+		playTokens = append(playTokens, secret.String(s))
+		c.PlayTokens = playTokens
+	})
+	parsed("public-address", func(s string) (func(*Config), error) {
+		a, err := netip.ParseAddr(s)
+		addresses = append(addresses, a)
+		return func(c *Config) { c.PublicAddresses = addresses }, err
+	})
+	parsed("hold", func(s string) (func(*Config), error) {
+		d, err := time.ParseDuration(s)
+		return func(c *Config) { c.Hold = d }, err
+	})
+	parsed("log", func(s string) (func(*Config), error) {
+		var l slog.Level
+		err := l.UnmarshalText([]byte(s))
+		return func(c *Config) { c.Log = l }, err
+	})
+	return func(getenv func(string) string) (Config, error) {
+		c := defaults()
+		if *file != "" {
+			var err error
+			if c, err = loadFile(*file); err != nil {
+				return c, err
+			}
+		}
+		tokens := func(variable string, into *[]secret.String) {
+			if words := strings.Fields(getenv(variable)); len(words) > 0 {
+				*into = nil
+				for _, w := range words {
+					*into = append(*into, secret.String(w))
+				}
+			}
+		}
+		tokens("GANTRY_PUBLISH_TOKEN", &c.PublishTokens)
+		tokens("GANTRY_PLAY_TOKEN", &c.PlayTokens)
+		for _, apply := range set {
+			apply(&c)
+		}
+		return c, c.Validate()
+	}
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gantry/internal/testkit"
+	"gantry/internal/testkit/chromium"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// output is what a command under test writes; another goroutine reads it.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+var serving = regexp.MustCompile(`msg=serving http=(\S+) rtc=(\S+)`)
+
+// startRelay runs a relay at free ports until the test ends and returns its address.
+func startRelay(t *testing.T, args ...string) string {
+	t.Helper()
+	var log output
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	args = append([]string{"--http", "127.0.0.1:0", "--rtc", "127.0.0.1:0"}, args...)
+	go func() { ended <- run(ctx, args, io.Discard, &log) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the relay's log:\n%s", log.String())
+		}
+	})
+	var m []string
+	testkit.Eventually(t, 10*time.Second, "the line that says where the relay is", func() bool {
+		m = serving.FindStringSubmatch(log.String())
+		return m != nil
+	})
+	return m[1]
+}
+
+// publisher is a page that sends the browser's fake camera and microphone over WHIP, from another origin than the relay's.
+const publisher = `<!doctype html><script type="module">
+window.publish = async (url, token) => {
+	const pc = new RTCPeerConnection({bundlePolicy: "max-bundle"});
+	const media = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 360, frameRate: 30}, audio: true});
+	for (const track of media.getTracks()) {
+		const t = pc.addTransceiver(track, {direction: "sendonly", streams: [media]});
+		if (track.kind === "video") t.setCodecPreferences(RTCRtpSender.getCapabilities("video").codecs.filter((c) => /H264|rtx/i.test(c.mimeType)));
+	}
+	await pc.setLocalDescription();
+	await new Promise((done) => { pc.onicegatheringstatechange = () => pc.iceGatheringState === "complete" && done(); });
+	const r = await fetch(url, {method: "POST", headers: {"Content-Type": "application/sdp", ...(token && {Authorization: "Bearer " + token})}, body: pc.localDescription.sdp});
+	const body = await r.text();
+	if (r.status !== 201) return r.status + " " + body;
+	window.session = new URL(r.headers.get("Location"), r.url);
+	await pc.setRemoteDescription({type: "answer", sdp: body});
+	window.pc = pc;
+	return "201";
+};
+</script>`
+
+func publisherPage(t *testing.T) *chromium.Page {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, publisher)
+	}))
+	t.Cleanup(server.Close)
+	page := chromium.Open(t, chromium.Options{FakeCamera: true}, server.URL)
+	page.Wait(10*time.Second, "window.publish", "")
+	return page
+}
+
+// The whole relay: Chromium publishes, `watch` and another Chromium play, tokens on both sides, and the list tells of it.
+func TestBrowserToBrowser(t *testing.T) {
+	base := startRelay(t, "--publish-token", "publish-token-1", "--play-token", "play-token-1")
+	camera := publisherPage(t)
+	if got := chromium.Eval[string](camera, fmt.Sprintf(`publish("%s/whip/studio/cam", "wrong-token")`, base)); !strings.HasPrefix(got, "401 ") {
+		t.Errorf("published with a wrong token: %s", got)
+	}
+	if got := chromium.Eval[string](camera, fmt.Sprintf(`publish("%s/whip/studio/cam", "publish-token-1")`, base)); got != "201" {
+		t.Fatalf("publish: %s", got)
+	}
+
+	// The frames that watch writes are frames to a decoder that is not ours.
+	out := filepath.Join(t.TempDir(), "seen.h264")
+	var said output
+	if err := run(t.Context(), []string{"watch", base + "/whep/studio/cam", "--wait", "--token", "play-token-1", "--frames", "60", "--out", out, "--json"}, &said, os.Stderr); err != nil {
+		t.Fatalf("watch: %v\n%s", err, said.String())
+	}
+	t.Log(said.String())
+	var r report
+	if err := json.Unmarshal([]byte(said.String()), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Codec != "H264" || r.Width == 0 || r.Decodable != 60 || r.KeyFrames < 1 || r.FirstKeyFrame <= 0 || r.AudioPackets == 0 {
+		t.Errorf("watch saw %+v", r)
+	}
+	probe, err := exec.Command("ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", "-of", "csv=p=0", out).CombinedOutput()
+	if got := strings.TrimSpace(string(probe)); err != nil || got != "h264,60" {
+		t.Errorf("ffprobe: %s %v", got, err)
+	}
+
+	viewer := chromium.Open(t, chromium.Options{}, base+"/play/studio/cam?stats=1&token=play-token-1")
+	player := `document.querySelector("gantry-player").player`
+	viewer.Wait(15*time.Second, player+`.state === "playing"`, player+".status")
+	viewer.Wait(10*time.Second, player+`.stats.video.frames > 60 && `+player+`.stats.audio.samples > 0`, player+".stats")
+	t.Logf("the player: %s", chromium.Eval[string](viewer, "JSON.stringify("+player+".stats)"))
+
+	res, err := http.Get(base + "/api/v1/streams?token=publish-token-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _ := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	for _, want := range []string{`"name":"studio/cam"`, `"live":true`, `"viewers":1`, `"protocol":"whip"`, `"remote":"`, `"width":`} {
+		if !strings.Contains(string(list), want) {
+			t.Errorf("no %s in %s", want, list)
+		}
+	}
+
+	// The publisher goes: viewers are told, and see it again when it comes back.
+	chromium.Eval[int](camera, `fetch(session, {method: "DELETE", headers: {Authorization: "Bearer publish-token-1"}}).then((r) => r.status)`)
+	viewer.Wait(15*time.Second, player+`.state === "stalled"`, player+".status")
+	if got := chromium.Eval[string](camera, fmt.Sprintf(`publish("%s/whip/studio/cam", "publish-token-1")`, base)); got != "201" {
+		t.Fatalf("publish again: %s", got)
+	}
+	viewer.Wait(15*time.Second, player+`.state === "playing"`, player+".status")
+}
+
+func TestWatchSaysWhy(t *testing.T) {
+	base := startRelay(t, "--play-token", "play-token-1", "--publish-token", "publish-token-1")
+	for _, c := range []struct{ url, token, want string }{
+		{base + "/whep/demo", "", "401 Unauthorized: a token is needed"},
+		{base + "/whep/demo", "wrong-token", "401 Unauthorized: the token is not accepted"},
+		{base + "/whep/demo", "play-token-1", "409 Conflict: "},
+		{"http://127.0.0.1:1/whep/demo", "", "connection refused"},
+		{base + "/", "play-token-1", "405 Method Not Allowed"},
+	} {
+		err := run(t.Context(), []string{"watch", "--token", c.token, "--timeout", "5s", c.url}, io.Discard, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", c.url, err, c.want)
+		}
+		if err != nil && c.token != "" && strings.Contains(err.Error(), c.token) {
+			t.Errorf("the token is shown: %v", err)
+		}
+	}
+	begun := time.Now()
+	err := run(t.Context(), []string{"watch", "--wait", "--token", "play-token-1", "--timeout", "1s", base + "/whep/demo"}, io.Discard, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "409") || time.Since(begun) < 900*time.Millisecond {
+		t.Errorf("watch --wait ended after %v: %v", time.Since(begun), err)
+	}
+}
