@@ -18,6 +18,7 @@ const (
 	reportEvery    = time.Second
 	historyPackets = 1024 // per video stream: 1.2 MB, two seconds at 5 Mbit/s
 	maxRTXQueue    = 256
+	maxResends     = 8 // of one packet: a receiver that asks on does not see what it gets
 )
 
 // A packet waits in the pacer. Its payload is never written to.
@@ -44,12 +45,13 @@ type lane struct {
 	newest  time.Duration // PTS of the access unit sent last
 	marked  time.Duration // PTS of the one that said last when it was captured; the transmitter's
 
-	reported time.Time // of the last sender report
-	history  history   // video only
+	reported    time.Time // of the last sender report
+	reportedPTS time.Duration
+	history     history // video only
 }
 
 // A pacer sends packets at a steady rate instead of a picture at a time: bursts overflow buffers on the way. Audio passes at
-// once, then retransmissions, then video.
+// once; retransmissions go before video, but take at most every other turn from it.
 type pacer struct {
 	wall   func(time.Duration) time.Time
 	report func([]rtcp.Packet) error
@@ -59,6 +61,7 @@ type pacer struct {
 	mu     sync.Mutex
 	queues [3][]*packet // audio, retransmissions, video
 	queued int          // bytes of video
+	resent bool         // the paced packet before was a retransmission
 	rate   int          // bit/s
 	wake   chan struct{}
 	room   chan struct{}
@@ -86,6 +89,7 @@ func (p *pacer) setRate(rate int) {
 	p.mu.Lock()
 	p.rate = rate
 	p.mu.Unlock()
+	notify(p.room)
 }
 
 // put hands packets over; they are sent in order. It never blocks.
@@ -139,7 +143,7 @@ func (p *pacer) next(now time.Time, due *time.Time) (*packet, time.Duration) {
 	defer p.mu.Unlock()
 	for queue := range p.queues {
 		waiting := p.queues[queue]
-		if len(waiting) == 0 {
+		if len(waiting) == 0 || queue == rtxQueue && p.resent && len(p.queues[videoQueue]) > 0 {
 			continue
 		}
 		if queue != audioQueue && due.After(now) {
@@ -154,10 +158,11 @@ func (p *pacer) next(now time.Time, due *time.Time) (*packet, time.Duration) {
 			*due = earliest
 		}
 		*due = due.Add(transmission(len(pkt.payload)+rtpHeader+8, p.rate))
+		if queue != audioQueue {
+			p.resent = queue == rtxQueue
+		}
 		if queue == videoQueue {
-			was := p.full()
-			p.queued -= len(pkt.payload)
-			if was && !p.full() {
+			if p.queued -= len(pkt.payload); !p.full() {
 				notify(p.room)
 			}
 		}
@@ -225,7 +230,7 @@ func (p *pacer) send(pkt *packet) {
 	}
 	n, err := l.write.Write(h, payload, nil)
 	p.count.sent(pkt, h.MarshalSize()+len(payload), n, err)
-	if now := time.Now(); now.Sub(l.reported) >= reportEvery && l.packets > 0 {
+	if now := time.Now(); now.Sub(l.reported) >= reportEvery && l.newest != l.reportedPTS {
 		p.sendReport(l, now)
 	}
 }
@@ -233,7 +238,7 @@ func (p *pacer) send(pkt *packet) {
 // sendReport sends the lane's sender report (RFC 3550 §6.4.1). It pairs the RTP timestamp of the newest access unit with the
 // wall time of its capture, so that a receiver can tell when any picture or sound was taken.
 func (p *pacer) sendReport(l *lane, now time.Time) {
-	l.reported = now
+	l.reported, l.reportedPTS = now, l.newest
 	at := ntp(p.wall(l.newest))
 	p.count.reported(l.stream.wire.ssrc, uint32(at>>16), now)
 	_ = p.report([]rtcp.Packet{
@@ -265,6 +270,7 @@ type sentPacket struct {
 	pkt    *packet
 	seq    uint16
 	resent time.Time
+	times  int
 }
 
 func newHistory() history { return history{packets: make([]sentPacket, historyPackets)} }
@@ -278,7 +284,8 @@ func (h *history) add(seq uint16, pkt *packet) {
 	h.mu.Unlock()
 }
 
-// get returns a packet to send again, nil if it is gone or was sent again less than quiet ago: its copy is on the way.
+// get returns a packet to send again, nil if it is gone, was sent again less than quiet ago, so that its copy is on the way, or
+// too often.
 func (h *history) get(seq uint16, now time.Time, quiet time.Duration) *packet {
 	if h.packets == nil {
 		return nil
@@ -286,10 +293,11 @@ func (h *history) get(seq uint16, now time.Time, quiet time.Duration) *packet {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &h.packets[int(seq)%len(h.packets)]
-	if s.pkt == nil || s.seq != seq || now.Sub(s.resent) < quiet {
+	if s.pkt == nil || s.seq != seq || now.Sub(s.resent) < quiet || s.times == maxResends {
 		return nil
 	}
 	s.resent = now
+	s.times++
 	again := *s.pkt
 	again.seq, again.resend, again.mark = seq, true, false
 	return &again

@@ -401,7 +401,7 @@ func start(t *testing.T, c Config, p *programme) (*Sender, func() error) {
 	if c.Token == "" {
 		c.Token = token
 	}
-	s, err := New(c, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s, err := New(c, testLog(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,6 +424,10 @@ func start(t *testing.T, c Config, p *programme) (*Sender, func() error) {
 		}
 	})
 	return s, stop
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func config(url string) Config {

@@ -276,7 +276,7 @@ func (k *keeper) flow() {
 		return
 	}
 	k.connected = true
-	k.log.Info("publishing", "session", shown(k.http.session), "remote", remote)
+	k.log.Info("publishing", "remote", remote) // not the session's URL: who knows it can end the session
 	if k.program.Connected != nil {
 		k.program.Connected()
 	}
