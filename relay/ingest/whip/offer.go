@@ -22,6 +22,7 @@ type section struct {
 	mid     string
 	choices []choice // what of it can be received, in the publisher's order of preference
 	layers  []string // simulcast RIDs, in the offer's order
+	passive bool     // the publisher will be the DTLS server
 }
 
 // A choice is a payload type that the publisher may send. Many offer every codec that they could, and send the one that they
@@ -125,9 +126,9 @@ func parseSection(d *sdp.SessionDescription, m *sdp.MediaDescription) (*section,
 			return nil, refused("the %v track is %s: a publisher offers sendonly; to play the stream use its WHEP address", s.kind, direction)
 		}
 	}
-	if setup, _ := attribute("setup"); setup == "passive" {
-		return nil, refused("the offer has setup:passive: offer setup:actpass, the DTLS server is here")
-	}
+	// RFC 9725 §4.4.2 wants actpass or active of a publisher; ffmpeg's WHIP muxer offers passive all the same.
+	setup, _ := attribute("setup")
+	s.passive = setup == "passive"
 	if _, ok := m.Attribute("rtcp-mux"); !ok {
 		return nil, refused("the %v track has RTCP on a port of its own: offer rtcp-mux", s.kind)
 	}
@@ -338,7 +339,8 @@ func withCredentials(text, ufrag, pwd string) string {
 }
 
 // finishAnswer adds what RFC 9725 §4.4 wants and pion leaves out, and asks for stereo: a sender of Opus sends mono unless the
-// receiver says that it prefers two channels (RFC 7587 §6.1).
+// receiver says that it prefers two channels (RFC 7587 §6.1). UDP candidates come before TCP's: simple clients, ffmpeg's among
+// them, look at the first one alone.
 func finishAnswer(text string, sections []*section) string {
 	opus := map[string]bool{} // by payload type
 	for _, s := range sections {
@@ -346,9 +348,18 @@ func finishAnswer(text string, sections []*section) string {
 			opus[fmt.Sprint(c.params.PayloadType)] = c.codec == media.Opus
 		}
 	}
-	var b strings.Builder
+	var b, tcp strings.Builder
 	for line := range strings.Lines(text) {
 		bare := strings.TrimRight(line, "\r\n")
+		if strings.HasPrefix(bare, "a=candidate:") {
+			if strings.Contains(bare, " tcp ") {
+				tcp.WriteString(line)
+				continue
+			}
+		} else {
+			b.WriteString(tcp.String())
+			tcp.Reset()
+		}
 		if rest, is := strings.CutPrefix(bare, "a=fmtp:"); is {
 			pt, fmtp, _ := strings.Cut(rest, " ")
 			if opus[pt] && (&format{fmtp: fmtp}).parameter("stereo") == "" {
@@ -360,5 +371,6 @@ func finishAnswer(text string, sections []*section) string {
 			b.WriteString("a=rtcp-mux-only\r\n")
 		}
 	}
+	b.WriteString(tcp.String())
 	return b.String()
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -183,8 +184,13 @@ func (s *Server) connection(session *session, sections []*section) (*webrtc.Peer
 
 	var engine webrtc.SettingEngine
 	s.configure(&engine)
-	// We are the DTLS server, so that the cheapest cipher that both have is taken (RFC 7714; RFC 5764 §4.1.2).
-	if err := engine.SetAnsweringDTLSRole(webrtc.DTLSRoleServer); err != nil {
+	// We are the DTLS server where the publisher lets us, so that the cheapest cipher that both have is taken (RFC 7714;
+	// RFC 5764 §4.1.2).
+	role := webrtc.DTLSRoleServer
+	if slices.ContainsFunc(sections, func(s *section) bool { return s.passive }) {
+		role = webrtc.DTLSRoleClient
+	}
+	if err := engine.SetAnsweringDTLSRole(role); err != nil {
 		return nil, fmt.Errorf("set DTLS role: %w", err)
 	}
 	engine.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)

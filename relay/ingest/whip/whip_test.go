@@ -3,8 +3,11 @@ package whip
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/pion/webrtc/v4"
 
 	"gantry/internal/testkit"
 	"gantry/media"
@@ -65,4 +68,28 @@ func TestPublish(t *testing.T) {
 		t.Errorf("DELETE: %d", r.StatusCode)
 	}
 	testkit.Eventually(t, time.Second, "the session is gone", func() bool { return b.server.Counters().Sessions.Load() == 0 })
+}
+
+// ffmpeg's WHIP muxer wants to be the DTLS server, and looks only at the first candidate of the answer.
+func TestPublisherIsDTLSServer(t *testing.T) {
+	b := start(t, Access{})
+	p := newPeer(t)
+	p.addVideo()
+	r := do(t, http.MethodPost, b.web.URL+"/whip/demo", strings.ReplaceAll(p.offer(), "a=setup:actpass", "a=setup:passive"), "Content-Type", "application/sdp")
+	if r.StatusCode != http.StatusCreated {
+		t.Fatalf("status %d: %s", r.StatusCode, r.body)
+	}
+	if !strings.Contains(r.body, "a=setup:active\r\n") {
+		t.Errorf("the answer to a passive publisher:\n%s", r.body)
+	}
+	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: r.body}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 15*time.Second, "connected", func() bool { return p.pc.ConnectionState() == webrtc.PeerConnectionStateConnected })
+
+	answer := "a=candidate:1 1 tcp 1671430143 127.0.0.1 9 typ host tcptype passive\r\na=candidate:2 1 udp 2130706431 127.0.0.1 9 typ host\r\na=end-of-candidates\r\n"
+	got := finishAnswer(answer, nil)
+	if udp, tcp, end := strings.Index(got, " udp "), strings.Index(got, " tcp "), strings.Index(got, "a=end-of"); udp < 0 || udp > tcp || tcp > end {
+		t.Errorf("candidates in the answer:\n%s", got)
+	}
 }
