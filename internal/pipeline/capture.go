@@ -1,0 +1,271 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"gantry/device"
+	"gantry/internal/clock"
+	"gantry/internal/health"
+	"gantry/internal/supervise"
+	"gantry/media"
+)
+
+const (
+	slateAfter  = 250 * time.Millisecond // without a picture, or three intervals if that is longer
+	slateAtBoot = time.Second            // what a source has to deliver its first picture before the slate goes out
+	sourceStuck = 10 * time.Second       // without a picture or an error: the source is opened anew
+)
+
+var sourceBackoff = supervise.Backoff{Min: 250 * time.Millisecond, Max: 2 * time.Second, Jitter: 0.1, Healthy: 5 * time.Second}
+
+var (
+	noSignal   = health.Warnable{Code: "no-signal", Severity: health.Failing, Visible: 2 * time.Second}
+	sourceDown = health.Warnable{Code: "source-down", Severity: health.Failing, Visible: 2 * time.Second}
+)
+
+var (
+	errWaiting = fmt.Errorf("waiting for pictures: %w", device.ErrNoSignal)
+	errStuck   = errors.New("the source delivered no picture for 10 s")
+	errNothing = errors.New("the source stopped before its first picture")
+)
+
+// capture brings pictures from the source, or the slate, to the slot.
+type capture struct {
+	log     *slog.Logger
+	health  *health.Set
+	setting *setting[Video]
+	slot    *slot
+	slate   Slate
+
+	mu      sync.Mutex
+	source  Video
+	format  media.VideoFormat // of the last picture, or the configured one
+	last    time.Duration     // when the last picture of the source came
+	lastPTS time.Duration     // of the last picture that went to the slot
+	slating bool
+	reason  error // why there is no picture
+	frames  meter
+	count   struct{ late, slate, lost uint64 }
+	seq     uint32
+}
+
+func (c *capture) run(ctx context.Context) error {
+	c.setting.follow(ctx, c.work)
+	return nil
+}
+
+// work keeps one source alive, with the slate beside it.
+func (c *capture) work(ctx context.Context, v Video) {
+	c.mu.Lock()
+	first := c.format == media.VideoFormat{}
+	if first {
+		c.format = v.Format
+	}
+	c.source, c.reason = v, errWaiting
+	c.last = clock.Now()
+	if first {
+		c.last += slateAtBoot - slateAfter
+	}
+	c.mu.Unlock()
+
+	var slate sync.WaitGroup
+	defer slate.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	slate.Go(func() { c.runSlate(ctx) })
+	task := supervise.Task{Name: "source", Log: c.log.With("device", v.Name), Backoff: sourceBackoff}
+	_ = task.Keep(ctx, func(ctx context.Context) error {
+		err := c.once(ctx, v)
+		if ctx.Err() == nil {
+			c.trouble(err)
+		}
+		return err
+	})
+	c.health.Clear(noSignal, v.Name)
+	c.health.Clear(sourceDown, v.Name)
+}
+
+// once opens the source and delivers its pictures until it fails.
+func (c *capture) once(ctx context.Context, v Video) (err error) {
+	src, err := v.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		c.slot.clear() // Close waits for outstanding pictures
+		err = errors.Join(err, src.Close())
+	}()
+	for {
+		format, err := src.Start(ctx)
+		if err != nil {
+			return err
+		}
+		c.log.Info("source started", "device", v.Name, "format", format)
+		n, err := c.stream(ctx, src, format)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !errors.Is(err, device.ErrNoSignal) && !errors.Is(err, device.ErrFormatChanged) {
+			return err
+		}
+		if n == 0 { // do not spin on a source that starts and stops
+			return fmt.Errorf("%w: %w", errNothing, err)
+		}
+		c.log.Info("source stopped", "device", v.Name, "reason", err)
+		c.trouble(err)
+	}
+}
+
+// stream delivers pictures until an error and returns how many.
+func (c *capture) stream(ctx context.Context, src device.Source, format media.VideoFormat) (n int, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(sourceStuck, func() { cancel(errStuck) })
+	defer watchdog.Stop()
+	seq := uint32(0)
+	for {
+		f, err := src.Read(ctx)
+		if err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				err = cause
+			}
+			return n, err
+		}
+		watchdog.Reset(sourceStuck)
+		lost := uint32(0)
+		if n > 0 && f.Seq-seq < 1<<31 { // a sequence that goes back starts anew
+			lost = max(f.Seq-seq, 1) - 1
+		}
+		seq = f.Seq
+		n++
+		c.deliver(f, lost)
+	}
+}
+
+// deliver hands a live picture on.
+func (c *capture) deliver(f *media.Frame, lost uint32) {
+	c.mu.Lock()
+	c.last = clock.Now()
+	if c.slating || c.reason != nil {
+		c.slating, c.reason = false, nil
+		c.health.Clear(noSignal, c.source.Name)
+		c.health.Clear(sourceDown, c.source.Name)
+	}
+	c.format = f.Format
+	c.frames.add(c.last, 0)
+	c.count.lost += uint64(lost)
+	late := f.PTS <= c.lastPTS && c.lastPTS != 0
+	if late { // the slate was quicker, or the driver's clock went back
+		c.count.late++
+	} else {
+		c.lastPTS = f.PTS
+	}
+	c.mu.Unlock()
+	if late {
+		f.Release()
+		return
+	}
+	c.slot.put(f)
+}
+
+// trouble notes why there is no picture.
+func (c *capture) trouble(err error) {
+	c.mu.Lock()
+	c.reason = err
+	name := c.source.Name
+	c.mu.Unlock()
+	if errors.Is(err, device.ErrNoSignal) || errors.Is(err, device.ErrFormatChanged) {
+		c.health.Raise(noSignal, name, err.Error())
+	} else {
+		c.health.Raise(sourceDown, name, err.Error())
+	}
+}
+
+// runSlate puts the slate into the slot, at the picture rate, for as long as the source delivers nothing.
+func (c *capture) runSlate(ctx context.Context) {
+	var still Still
+	var drawn media.VideoFormat
+	var text string
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		format, reason, wait := c.quiet()
+		if wait == 0 {
+			if t := reason.Error(); format != drawn || t != text {
+				var err error
+				if still, err = c.slate(format, title(reason), t); err != nil {
+					c.log.Warn("no slate", "format", format, "err", err) // destinations see a pause instead
+					still = nil
+				}
+				drawn, text = format, t
+			}
+			if wait = slateAfter; still != nil {
+				wait = c.putSlate(still, format)
+			}
+		}
+		timer.Reset(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// title says in two words what the reason says in more.
+func title(reason error) string {
+	switch {
+	case errors.Is(reason, device.ErrNoSignal), errors.Is(reason, device.ErrFormatChanged):
+		return "No signal"
+	case errors.Is(reason, device.ErrBusy):
+		return "Input busy"
+	case errors.Is(reason, device.ErrUnsupported):
+		return "Not supported"
+	}
+	return "No input"
+}
+
+// quiet returns how long to wait before the slate is due, 0 for now, with what it shows.
+func (c *capture) quiet() (media.VideoFormat, error, time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	due := c.last + max(slateAfter, 3*c.format.Rate.Interval())
+	if wait := due - clock.Now(); wait > 0 {
+		return c.format, nil, wait
+	}
+	if c.reason == nil {
+		c.reason = errWaiting
+		c.health.Raise(noSignal, c.source.Name, errWaiting.Error())
+	}
+	return c.format, c.reason, 0
+}
+
+func (c *capture) putSlate(still Still, format media.VideoFormat) time.Duration {
+	interval := format.Rate.Interval()
+	if interval <= 0 {
+		interval = time.Second / 30
+	}
+	now := clock.Now()
+	c.mu.Lock()
+	if now <= c.lastPTS && c.lastPTS != 0 {
+		c.mu.Unlock()
+		return interval
+	}
+	// On the grid of the pictures before, so that the rate is right whatever timers do.
+	pts := now
+	if next := c.lastPTS + interval; c.slating && now-next < interval && now >= next {
+		pts = next
+	}
+	c.lastPTS, c.slating = pts, true
+	c.count.slate++
+	c.seq++
+	f := still.Frame(pts, c.seq)
+	c.mu.Unlock()
+	c.slot.put(f)
+	return max(pts+interval-now, time.Millisecond)
+}

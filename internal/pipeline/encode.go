@@ -1,0 +1,271 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"gantry/encoder"
+	"gantry/internal/clock"
+	"gantry/internal/health"
+	"gantry/internal/supervise"
+	"gantry/media"
+)
+
+const (
+	encoderStuck  = 3 * time.Second  // a picture went in and nothing came out
+	soonFailed    = 10 * time.Second // a back end that fails within this gives way to the next
+	reopenSpacing = 2 * time.Second  // least time between encoders where a bitrate needs a new one
+)
+
+var encoderBackoff = supervise.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.1, Healthy: soonFailed}
+
+var encoderDown = health.Warnable{Code: "encoder-down", Severity: health.Failing, Visible: time.Second}
+
+var errEncoderStuck = errors.New("the encoder took pictures and made nothing of them for 3 s")
+
+// encode is the stage between the slot and the destinations' queues.
+type encode struct {
+	log      *slog.Logger
+	health   *health.Set
+	setting  *setting[Encoder]
+	slot     *slot
+	feedback *feedback
+	fanout   *fanout
+	tracks   *tracks
+	reserved func() int // bit/s of the sound
+
+	rank     int // of the back end to try first
+	governor governor
+
+	mu       sync.Mutex
+	current  *coder // for status only
+	err      error
+	target   int
+	out      meter
+	keys     uint64
+	opened   uint64
+	progress uint64 // pictures that were given to an encoder, and failures to: the stage is not stuck
+}
+
+func (e *encode) run(ctx context.Context) error {
+	task := supervise.Task{Name: "encoder", Log: e.log, Backoff: encoderBackoff}
+	return task.Keep(ctx, func(ctx context.Context) error {
+		err := e.once(ctx)
+		if ctx.Err() == nil {
+			e.note(func() { e.err = err; e.progress++ })
+			e.health.Raise(encoderDown, "", err.Error())
+		}
+		return err
+	})
+}
+
+func (e *encode) note(fn func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fn()
+}
+
+// once codes pictures, with one encoder after the other, until one fails.
+func (e *encode) once(ctx context.Context) (err error) {
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var c *coder
+	defer func() {
+		if c == nil {
+			return
+		}
+		if e.note(func() { e.current = nil }); err != nil && ctx.Err() == nil {
+			if clock.Now()-c.began < soonFailed {
+				e.rank = c.rank + 1 // the next one may do better
+			}
+		}
+		err = errors.Join(err, c.close())
+	}()
+	for {
+		f, err := e.slot.take(inner)
+		if err != nil {
+			return err
+		}
+		c, err = e.code(inner, cancel, c, f)
+		f.Release()
+		if err != nil {
+			if cause := context.Cause(inner); cause != nil {
+				err = cause
+			}
+			return err
+		}
+	}
+}
+
+// code gives one picture to the encoder that it needs: c, or a new one.
+func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *coder, f *media.Frame) (*coder, error) {
+	want, _ := e.setting.get()
+	e.governor = e.governor.next(limits{want.Floor, want.Params.Bitrate, e.reserved()}, e.feedback.smallest(), f.PTS)
+	want.Params.Bitrate = e.governor.told
+	e.note(func() { e.target = e.governor.told; e.progress++ })
+
+	c, err := e.ready(ctx, fail, c, f.Format, want)
+	if err != nil {
+		return c, err
+	}
+	return c, c.encode(ctx, f, e.feedback.key(f.PTS))
+}
+
+// ready returns an encoder for pictures of this format that does what want says.
+func (e *encode) ready(ctx context.Context, fail context.CancelCauseFunc, c *coder, in media.VideoFormat, want Encoder) (*coder, error) {
+	if c != nil && (c.in != in || c.want.Key != want.Key) {
+		e.log.Info("new encoder", "reason", "format or settings changed", "format", in)
+		err := c.close() // first: hardware may have room for one only
+		if c = nil; err != nil {
+			return nil, err
+		}
+	}
+	if c == nil {
+		return e.open(ctx, fail, in, want)
+	}
+	if c.want.Params == want.Params {
+		return c, nil
+	}
+	err := c.enc.Apply(want.Params)
+	if err == nil {
+		c.want.Params = want.Params
+		return c, nil
+	}
+	if !errors.Is(err, encoder.ErrRestart) {
+		return c, err
+	}
+	if c.want.Params.Live(want.Params) && clock.Now()-c.began < reopenSpacing {
+		return c, nil // only another bitrate: a key frame each time costs more than it saves
+	}
+	next, err := e.open(ctx, fail, in, want)
+	if err != nil { // perhaps there is room for one only
+		e.log.Info("new encoder", "reason", "none beside the old one", "err", err)
+		if err := c.close(); err != nil {
+			return nil, err
+		}
+		return e.open(ctx, fail, in, want)
+	}
+	return next, c.close() // which sends what the old one still holds; the new one has no picture yet
+}
+
+// open tries the back ends, beginning with the one whose turn it is.
+func (e *encode) open(ctx context.Context, fail context.CancelCauseFunc, in media.VideoFormat, want Encoder) (*coder, error) {
+	if len(want.Backends) == 0 {
+		return nil, fmt.Errorf("no encoder for %v: %w", want.Params.Codec, encoder.ErrUnavailable)
+	}
+	var errs []error
+	for i := range want.Backends {
+		rank := (e.rank + i) % len(want.Backends)
+		b := want.Backends[rank]
+		if !slices.Contains(b.Inputs, in.FourCC) {
+			errs = append(errs, fmt.Errorf("%s takes no %v", b.Name, in.FourCC))
+			continue
+		}
+		enc, err := b.Open(ctx, in, want.Params)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		e.rank = rank
+		c := e.start(enc, b.Name, rank, in, want, fail)
+		e.log.Info("encoder opened", "encoder", b.Name, "codec", enc.Track().Codec, "format", in, "bitrate", want.Params.Bitrate)
+		e.tracks.setVideo(enc.Track())
+		e.health.Clear(encoderDown, "")
+		e.note(func() { e.current, e.err = c, nil; e.opened++ })
+		return c, nil
+	}
+	return nil, errors.Join(errs...)
+}
+
+// A coder is one open encoder and the goroutine that reads it.
+type coder struct {
+	enc   encoder.Encoder
+	name  string
+	rank  int
+	in    media.VideoFormat
+	want  Encoder
+	began time.Duration
+
+	fail  context.CancelCauseFunc // ends the stage's run
+	stop  context.CancelFunc      // ends reading
+	stuck *time.Timer
+	done  chan struct{} // closed when reading has ended
+
+	mu      sync.Mutex
+	pending int // pictures that went in and did not come out
+}
+
+func (e *encode) start(enc encoder.Encoder, name string, rank int, in media.VideoFormat, want Encoder, fail context.CancelCauseFunc) *coder {
+	c := &coder{enc: enc, name: name, rank: rank, in: in, want: want, began: clock.Now(), fail: fail, done: make(chan struct{})}
+	ctx, stop := context.WithCancel(context.Background()) // reading goes on while Close drains
+	c.stop = stop
+	c.stuck = time.AfterFunc(time.Hour, func() {
+		fail(errEncoderStuck)
+		stop()
+	})
+	c.stuck.Stop()
+	go e.read(ctx, c)
+	return c
+}
+
+// read brings packets to the queues until the encoder ends.
+func (e *encode) read(ctx context.Context, c *coder) {
+	defer close(c.done)
+	for {
+		p, err := c.enc.Read(ctx)
+		if err != nil {
+			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+				c.fail(fmt.Errorf("read from %s: %w", c.name, err))
+			}
+			return
+		}
+		c.came()
+		p.Track = videoTrack
+		e.out.add(clock.Now(), len(p.Data))
+		if p.Key {
+			e.note(func() { e.keys++ })
+		}
+		e.fanout.push(p, true)
+	}
+}
+
+func (c *coder) encode(ctx context.Context, f *media.Frame, key bool) error {
+	c.mu.Lock()
+	if c.pending == 0 {
+		c.stuck.Reset(encoderStuck)
+	}
+	c.pending++
+	c.mu.Unlock()
+	return c.enc.Encode(ctx, f, key)
+}
+
+func (c *coder) came() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending = max(c.pending-1, 0); c.pending == 0 {
+		c.stuck.Stop()
+	} else {
+		c.stuck.Reset(encoderStuck)
+	}
+}
+
+// close drains the encoder into the queues and frees it.
+func (c *coder) close() error {
+	c.stuck.Stop()
+	err := c.enc.Close()
+	patience := time.NewTimer(encoderStuck)
+	defer patience.Stop()
+	select {
+	case <-c.done:
+	case <-patience.C:
+	}
+	c.stop()
+	<-c.done
+	return err
+}

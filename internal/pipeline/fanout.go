@@ -1,0 +1,81 @@
+package pipeline
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"gantry/media"
+)
+
+// queueLimit is how much media time may wait for one destination.
+const queueLimit = time.Second
+
+// fanout copies the coded tracks into the queues of the destinations.
+type fanout struct {
+	feedback *feedback
+
+	mu      sync.Mutex
+	outs    map[string]*out
+	dropped map[string]uint64 // by destination, of queues that are gone
+}
+
+type out struct {
+	queue   *media.Queue
+	started bool // a key frame came: a destination sees none of the pictures before it
+}
+
+func newFanout(b *feedback) *fanout {
+	return &fanout{feedback: b, outs: map[string]*out{}, dropped: map[string]uint64{}}
+}
+
+// add returns a new Queue that receives what is coded from the next key frame on, and asks for that.
+func (f *fanout) add(name string, tracks []media.Track) *media.Queue {
+	q := media.NewQueue(queueLimit, tracks)
+	f.mu.Lock()
+	f.outs[name] = &out{queue: q}
+	f.mu.Unlock()
+	f.feedback.put(name, media.Feedback{KeyFrame: true})
+	return q
+}
+
+func (f *fanout) remove(name string, err error) {
+	f.mu.Lock()
+	o := f.outs[name]
+	delete(f.outs, name)
+	if o != nil {
+		f.dropped[name] += o.queue.Dropped()
+	}
+	f.mu.Unlock()
+	if o != nil {
+		o.queue.Close(err)
+	}
+}
+
+// push never blocks.
+func (f *fanout) push(p *media.Packet, video bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for name, o := range f.outs {
+		if video && !o.started {
+			if !p.Key {
+				continue
+			}
+			o.started = true
+		}
+		if _, needKey := o.queue.Push(p); needKey {
+			f.feedback.put(name, media.Feedback{KeyFrame: true})
+		}
+	}
+}
+
+// drops returns how many packets were dropped, by destination.
+func (f *fanout) drops() map[string]uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := maps.Clone(f.dropped)
+	for name, o := range f.outs {
+		all[name] += o.queue.Dropped()
+	}
+	return all
+}

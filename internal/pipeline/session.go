@@ -1,0 +1,82 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"gantry/internal/health"
+	"gantry/internal/supervise"
+	"gantry/media"
+)
+
+// How long a stage may take to stop.
+const (
+	captureStop = 3 * time.Second
+	encodeStop  = 5 * time.Second
+	uplinksStop = 10 * time.Second // goodbyes go over networks
+)
+
+// A Session is the running pipeline of a box.
+type Session struct {
+	log      *slog.Logger
+	slot     *slot
+	feedback *feedback
+	fanout   *fanout
+	tracks   *tracks
+	capture  *capture
+	audio    *audio
+	encode   *encode
+	uplinks  *uplinks
+}
+
+// New returns a Session that works by spec once Run is called. Conditions go to set.
+func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
+	s := &Session{log: log, slot: newSlot(), feedback: newFeedback(), tracks: newTracks()}
+	s.fanout = newFanout(s.feedback)
+	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), slot: s.slot, slate: slate}
+	s.audio = &audio{log: log, health: set, setting: newSetting(spec.Audio), fanout: s.fanout, tracks: s.tracks}
+	if spec.Audio.Open != nil {
+		s.tracks.audio = spec.Audio.Track // before the first destination asks
+	}
+	s.encode = &encode{log: log, health: set, setting: newSetting(spec.Encoder), slot: s.slot, feedback: s.feedback,
+		fanout: s.fanout, tracks: s.tracks, reserved: s.audio.bitrate}
+	s.uplinks = &uplinks{log: log, health: set, setting: newSetting(spec.Uplinks), feedback: s.feedback, fanout: s.fanout, tracks: s.tracks}
+	return s
+}
+
+// Run works until ctx ends, then stops along the signal path and returns after the last goroutine. What fails meanwhile is
+// retried; an error means that a stage could not be stopped.
+func (s *Session) Run(ctx context.Context) error {
+	defer s.slot.clear()
+	g := supervise.NewGroup(s.log)
+	g.Add("capture", captureStop, s.capture.run)
+	g.Add("audio", captureStop, s.audio.run)
+	g.Add("encoder", encodeStop, s.encode.run)
+	g.Add("uplinks", uplinksStop, s.uplinks.run)
+	return g.Run(ctx)
+}
+
+// Apply changes what the Session works with, while it runs. Parts whose Key is the same go on undisturbed; a bitrate or GOP
+// changes in the running encoder. The caller has validated everything.
+func (s *Session) Apply(spec Spec) {
+	if old, _ := s.capture.setting.get(); old.Key != spec.Video.Key {
+		s.capture.setting.set(spec.Video)
+	}
+	if old, _ := s.audio.setting.get(); old.Key != spec.Audio.Key {
+		s.audio.setting.set(spec.Audio)
+	}
+	s.encode.setting.set(spec.Encoder)
+	s.uplinks.setting.set(spec.Uplinks)
+}
+
+// Progress rises for as long as the Session does its work: with each picture that reaches the encoder, and with each attempt
+// to get one going that fails with an error. It stands still when something hangs.
+func (s *Session) Progress() uint64 {
+	s.encode.mu.Lock()
+	defer s.encode.mu.Unlock()
+	return s.encode.progress
+}
+
+// KeyFrame asks for a key frame as a destination would.
+func (s *Session) KeyFrame() { s.feedback.put("", media.Feedback{KeyFrame: true}) }

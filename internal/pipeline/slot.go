@@ -1,0 +1,72 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+
+	"gantry/media"
+)
+
+// A slot holds the one picture that waits for the encoder: the newest.
+type slot struct {
+	ready chan struct{}
+
+	mu       sync.Mutex
+	frame    *media.Frame
+	replaced uint64
+}
+
+func newSlot() *slot { return &slot{ready: make(chan struct{}, 1)} }
+
+// put takes over f. A picture that still waits is given back and counted.
+func (s *slot) put(f *media.Frame) {
+	s.mu.Lock()
+	old := s.frame
+	s.frame = f
+	if old != nil {
+		s.replaced++
+	}
+	s.mu.Unlock()
+	if old != nil {
+		old.Release()
+	}
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// take waits for a picture, which the caller then owns.
+func (s *slot) take(ctx context.Context) (*media.Frame, error) {
+	for {
+		s.mu.Lock()
+		f := s.frame
+		s.frame = nil
+		s.mu.Unlock()
+		if f != nil {
+			return f, nil
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// clear gives back a picture that waits, so that its source can close.
+func (s *slot) clear() {
+	s.mu.Lock()
+	f := s.frame
+	s.frame = nil
+	s.mu.Unlock()
+	if f != nil {
+		f.Release()
+	}
+}
+
+func (s *slot) dropped() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.replaced
+}

@@ -1,0 +1,65 @@
+package pipeline
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"gantry/device"
+	"gantry/encoder"
+	"gantry/media"
+	"gantry/uplink"
+)
+
+// A Spec says what a Session works with. Each part has a Key, a comparable value (the configuration that the part was made
+// from): where a new Spec's Key equals the old one's, the part is left running as it is.
+type Spec struct {
+	Video   Video
+	Audio   Audio
+	Encoder Encoder
+	Uplinks []Uplink // names are unique
+}
+
+// Video is the input for pictures.
+type Video struct {
+	Name string // for people: "/dev/video0"
+	Key  any
+	Open func(ctx context.Context) (device.Source, error)
+	// Format is what the slate is drawn in until the source has delivered a picture.
+	Format media.VideoFormat
+}
+
+// Audio is the input for sound and its encoder.
+type Audio struct {
+	Name  string
+	Key   any
+	Open  func(ctx context.Context) (device.AudioSource, error) // nil: there is no sound
+	Track media.Track                                           // what Encode's encoders make; needed before one is open
+	// Encode opens an encoder for sound of the given format.
+	Encode func(in media.AudioFormat) (encoder.AudioEncoder, error)
+}
+
+// Encoder is what pictures are coded with.
+type Encoder struct {
+	Key      any               // of Backends
+	Backends []encoder.Backend // that may be used, the best first
+	Params   encoder.Params    // Bitrate is the most that is ever used
+	Floor    int               // bit/s that the video is never asked to go below
+}
+
+// An Uplink is one destination.
+type Uplink struct {
+	Name string
+	Key  any
+	// Open makes the Sender; it does not connect. The Sender is used for one connection after the other.
+	Open func(log *slog.Logger) (uplink.Sender, error)
+}
+
+// A Still is a picture that can be sent again and again.
+type Still interface {
+	// Frame returns a Frame that shows the picture; the caller owns it.
+	Frame(pts time.Duration, seq uint32) *media.Frame
+}
+
+// A Slate draws a Still that shows a title and a reason.
+type Slate func(format media.VideoFormat, title, reason string) (Still, error)

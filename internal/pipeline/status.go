@@ -1,0 +1,140 @@
+package pipeline
+
+import (
+	"time"
+
+	"gantry/internal/clock"
+	"gantry/media"
+)
+
+// A Status is what a Session does at one moment.
+type Status struct {
+	Video   VideoStatus
+	Audio   AudioStatus
+	Encoder EncoderStatus
+	Uplinks []UplinkStatus
+}
+
+// VideoStatus is the input for pictures.
+type VideoStatus struct {
+	Name     string
+	Signal   bool              // pictures of the source go out, not the slate
+	Reason   string            // why there is no picture
+	Format   media.VideoFormat // of the last picture
+	Rate     float64           // pictures a second, measured
+	Frames   uint64            // from the source
+	Slates   uint64            // pictures of the slate
+	Lost     uint64            // missing in the source's own count
+	Replaced uint64            // newer ones came before the encoder took them
+	Late     uint64            // with a PTS that had passed
+}
+
+// AudioStatus is the input for sound with its encoder.
+type AudioStatus struct {
+	Name    string // empty: there is no sound
+	Format  media.AudioFormat
+	Codec   media.Codec
+	Bitrate float64 // bit/s, measured
+	Packets uint64
+	Reason  string // why there is none
+}
+
+// EncoderStatus is the encoder for pictures.
+type EncoderStatus struct {
+	Name      string      // of the back end; empty: none is open
+	Track     media.Track // what it makes
+	Target    int         // bit/s that it is asked for now
+	Ceiling   int         // bit/s that the configuration allows
+	Bitrate   float64     // bit/s, measured
+	Rate      float64     // pictures a second, measured
+	Frames    uint64
+	Bytes     uint64
+	KeyFrames uint64
+	Asked     uint64 // key frames because a destination asked
+	Opened    uint64 // encoders so far
+	Reason    string // why there is none
+}
+
+// UplinkStatus is one destination.
+type UplinkStatus struct {
+	Name     string
+	State    State
+	Since    time.Time
+	Reason   string    // why the last connection ended
+	Next     time.Time // when the next try is due; zero: none is
+	Carries  int       // bit/s that the path is said to carry; 0: not known
+	Connects uint64
+	Losses   uint64
+	Dropped  uint64 // packets that waited too long
+}
+
+// Status returns what the Session does now.
+func (s *Session) Status() Status {
+	now := clock.Now()
+	return Status{Video: s.capture.status(now), Audio: s.audio.status(now), Encoder: s.encode.status(now, s.feedback), Uplinks: s.uplinks.status()}
+}
+
+func (c *capture) status(now time.Duration) VideoStatus {
+	frames, _, rate, _ := c.frames.read(now)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := VideoStatus{Name: c.source.Name, Signal: c.reason == nil && frames > 0, Format: c.format, Rate: rate, Frames: frames,
+		Slates: c.count.slate, Lost: c.count.lost, Late: c.count.late, Replaced: c.slot.dropped()}
+	if c.reason != nil {
+		st.Reason = c.reason.Error()
+	}
+	return st
+}
+
+func (a *audio) status(now time.Duration) AudioStatus {
+	packets, _, _, bps := a.out.read(now)
+	_, track := a.tracks.get()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.source.Open == nil {
+		return AudioStatus{}
+	}
+	st := AudioStatus{Name: a.source.Name, Format: a.format, Codec: track.Codec, Bitrate: bps, Packets: packets}
+	if a.err != nil {
+		st.Reason = a.err.Error()
+	}
+	return st
+}
+
+func (e *encode) status(now time.Duration, b *feedback) EncoderStatus {
+	want, _ := e.setting.get()
+	frames, bytes, rate, bps := e.out.read(now)
+	b.mu.Lock()
+	asked := b.asked
+	b.mu.Unlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	st := EncoderStatus{Target: e.target, Ceiling: want.Params.Bitrate, Bitrate: bps, Rate: rate, Frames: frames, Bytes: bytes,
+		KeyFrames: e.keys, Asked: asked, Opened: e.opened}
+	if e.current != nil {
+		st.Name, st.Track = e.current.name, e.current.enc.Track()
+	}
+	if e.err != nil {
+		st.Reason = e.err.Error()
+	}
+	return st
+}
+
+func (u *uplinks) status() []UplinkStatus {
+	u.mu.Lock()
+	links := u.links
+	u.mu.Unlock()
+	drops := u.fanout.drops()
+	list := []UplinkStatus{}
+	for _, l := range links {
+		l.mu.Lock()
+		st := UplinkStatus{Name: l.spec.Name, State: l.state, Since: l.since, Next: l.next, Carries: u.feedback.of(l.spec.Name),
+			Connects: l.connects, Losses: l.losses, Dropped: drops[l.spec.Name]}
+		if l.err != nil {
+			st.Reason = l.err.Error()
+		}
+		l.mu.Unlock()
+		list = append(list, st)
+	}
+	return list
+}
