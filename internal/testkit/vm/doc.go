@@ -16,14 +16,17 @@
 // With Options.Network the guest has one link to the host: a tap device that exists while the machine runs, with a /30 of
 // the benchmarking range 198.18.0.0/15 (RFC 2544) for itself. Machine.Host is the host seen from the guest, Machine.Guest the
 // guest seen from the host; TCP and UDP work both ways, and nothing is forwarded anywhere else. A server on the host is
-// reached when it listens on Machine.Host or on all addresses. Options.Command runs once the addresses are known:
+// reached when it listens on Machine.Host or on all addresses. Options.Command runs when the link is up and its addresses are
+// known, before the guest boots: the moment to start such a server, and the place of a program that lists the machine's
+// addresses only once, as WebRTC servers do.
 //
 //	m, err := vm.Start(ctx, vm.Options{
-//		Vivid:   "n_devs=1 node_types=0x1 num_inputs=1 input_types=0",
 //		Network: true,
 //		Command: func(host, guest netip.Addr) []string {
-//			return []string{gantryd, "--config", writeConfig(t, host)}
+//			relay := startRelay(t, host) // its HTTP and RTC ports listen on host, or on all addresses
+//			return []string{gantryd, "--config", writeConfig(t, relay)} // captures from vm.VividNode
 //		},
+//		Stderr: log,
 //	})
 //
 // The machine stops when its command ends, when ctx ends, or by Stop; when the test's process dies, it dies too. Network

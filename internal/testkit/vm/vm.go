@@ -27,7 +27,7 @@ type Options struct {
 	Dir string
 	// Env is added to the guest's small environment (PATH, HOME, TMPDIR, GANTRY_VM_GUEST, and GANTRY_VM_HOST with Network).
 	Env []string
-	// Vivid holds options of the vivid driver: "num_inputs=1 input_types=3". Empty: one webcam and one HDMI input.
+	// Vivid holds options of the vivid driver: "num_inputs=1 input_types=3". Empty: one node, VividNode.
 	Vivid string
 	// Kernel holds further kernel parameters.
 	Kernel []string
@@ -57,8 +57,11 @@ type Machine struct {
 	stop   sync.Once
 }
 
-// defaultVivid is one capture node whose input 0 is a webcam and whose input 1 is HDMI.
-const defaultVivid = "n_devs=1 node_types=0x1 num_inputs=2 input_types=0xc"
+// VividNode is the capture node of a machine whose Options.Vivid is empty. Its input 0 is a webcam (320x180 to 3840x2160), its
+// input 1 is HDMI.
+const VividNode = "/dev/video20"
+
+const defaultVivid = "n_devs=1 node_types=0x1 num_inputs=2 input_types=0xc vid_cap_nr=20"
 
 // grace is how long a command that was told to stop may take.
 const grace = 15 * time.Second

@@ -20,7 +20,7 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestRun(t *testing.T) {
-	vm.Run(t, vm.Options{Cmd: []string{"true"}})
+	vm.Run(t, vm.Options{Cmd: []string{"test", "-c", vm.VividNode}})
 }
 
 func TestCommandsStatusAndOutput(t *testing.T) {
