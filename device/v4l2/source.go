@@ -76,7 +76,6 @@ func (s *Source) Start(ctx context.Context) (media.VideoFormat, error) {
 		return media.VideoFormat{}, explain(s.dev, err)
 	}
 	s.status.Store(&Status{Streaming: true, Format: format})
-	s.log.Info("capture started", "format", format.String())
 	return format, nil
 }
 
@@ -145,7 +144,6 @@ func (s *Source) Read(ctx context.Context) (*media.Frame, error) {
 			st.Reason = err.Error()
 		}
 		s.status.Store(st)
-		s.log.Info("capture stopped", "reason", err.Error())
 	}
 	return f, err
 }
