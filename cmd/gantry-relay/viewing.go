@@ -20,8 +20,12 @@ import (
 // captureTimeURI names the RTP header extension abs-capture-time.
 const captureTimeURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 
-// maxLate is how many packets a missing one is waited for; retransmissions come well before.
-const maxLate = 512
+// A missing packet is waited for until maxLate packets or maxDelay of media have come after it; retransmissions come well
+// before.
+const (
+	maxLate  = 512
+	maxDelay = 500 * time.Millisecond
+)
 
 // A viewing counts what one session receives. Its methods may be called by any goroutine.
 type viewing struct {
@@ -42,22 +46,27 @@ type viewing struct {
 
 // A report is what a viewer has received so far. Times are in seconds since the command began.
 type report struct {
-	Codec         string  `json:"codec"`
-	Profile       string  `json:"profile,omitempty"` // H.264 profile-level-id of the parameter sets in the stream
-	Width         int     `json:"width,omitempty"`
-	Height        int     `json:"height,omitempty"`
-	FPS           float64 `json:"fps"`     // access units a second, of the last second
-	Bitrate       int     `json:"bitrate"` // bit/s of payload, of the last second
-	Units         uint64  `json:"accessUnits"`
-	Decodable     int     `json:"decodable"` // access units with all before them back to a key frame
-	KeyFrames     uint64  `json:"keyFrames"`
-	Packets       uint64  `json:"packets"`
-	Lost          uint64  `json:"lost"` // packets that did not come, not even when asked for again
-	Audio         string  `json:"audio,omitempty"`
-	AudioPackets  uint64  `json:"audioPackets"`
-	Connected     float64 `json:"connected,omitempty"`
-	FirstKeyFrame float64 `json:"firstKeyFrame,omitempty"`
-	Latency       float64 `json:"latency,omitempty"` // seconds from capture to here, median, by the two machines' clocks
+	Codec         string      `json:"codec"`
+	Profile       string      `json:"profile,omitempty"` // H.264 profile-level-id of the parameter sets in the stream
+	Width         int         `json:"width,omitempty"`
+	Height        int         `json:"height,omitempty"`
+	FPS           float64     `json:"fps"`     // access units a second, of the last second
+	Bitrate       int         `json:"bitrate"` // bit/s of payload, of the last second
+	Units         uint64      `json:"accessUnits"`
+	Decodable     int         `json:"decodable"` // access units with all before them back to a key frame
+	KeyFrames     uint64      `json:"keyFrames"`
+	Packets       uint64      `json:"packets"`
+	Lost          uint64      `json:"lost"` // packets that did not come, not even when asked for again
+	Audio         audioReport `json:"audio"`
+	Connected     float64     `json:"connected,omitempty"`
+	FirstKeyFrame float64     `json:"firstKeyFrame,omitempty"`
+	Latency       float64     `json:"latency,omitempty"` // seconds from capture to here, median, by the two machines' clocks
+}
+
+// An audioReport is what of the sound has come.
+type audioReport struct {
+	Codec   string `json:"codec"`
+	Packets uint64 `json:"packets"`
 }
 
 // String is the line that people read.
@@ -76,8 +85,8 @@ func (r report) String() string {
 		fmt.Fprintf(&b, " %.1f fps %.2f Mb/s, %d access units, %d decodable, %d key frames, %d packets, %d lost",
 			r.FPS, float64(r.Bitrate)/1e6, r.Units, r.Decodable, r.KeyFrames, r.Packets, r.Lost)
 	}
-	if r.Audio != "" {
-		fmt.Fprintf(&b, ", %s %d packets", r.Audio, r.AudioPackets)
+	if r.Audio.Codec != "" {
+		fmt.Fprintf(&b, ", %s %d packets", r.Audio.Codec, r.Audio.Packets)
 	}
 	if r.FirstKeyFrame > 0 {
 		fmt.Fprintf(&b, ", first key frame after %.0f ms", r.FirstKeyFrame*1000)
@@ -137,7 +146,7 @@ func (v *viewing) receive(pc *webrtc.PeerConnection, track *webrtc.TrackRemote) 
 	name := strings.TrimPrefix(strings.TrimPrefix(track.Codec().MimeType, "video/"), "audio/")
 	v.mu.Lock()
 	if track.Kind() == webrtc.RTPCodecTypeAudio {
-		v.r.Audio = name
+		v.r.Audio.Codec = name
 	} else {
 		v.r.Codec = name
 	}
@@ -148,7 +157,7 @@ func (v *viewing) receive(pc *webrtc.PeerConnection, track *webrtc.TrackRemote) 
 				return
 			}
 			v.mu.Lock()
-			v.r.AudioPackets++
+			v.r.Audio.Packets++
 			v.mu.Unlock()
 		}
 	}
@@ -156,7 +165,7 @@ func (v *viewing) receive(pc *webrtc.PeerConnection, track *webrtc.TrackRemote) 
 	if !h264Video && v.want > 0 {
 		v.end(fmt.Errorf("the stream is coded in %s: --frames and --out know H264 alone", name))
 	}
-	builder := samplebuilder.New(maxLate, &codecs.H264Packet{}, track.Codec().ClockRate)
+	builder := samplebuilder.New(maxLate, &codecs.H264Packet{}, track.Codec().ClockRate, samplebuilder.WithMaxTimeDelay(maxDelay))
 	asked := time.Time{}
 	for {
 		p, _, err := track.ReadRTP()
