@@ -43,13 +43,18 @@ type encode struct {
 	rank     int // of the back end to try first
 	governor governor
 
-	mu       sync.Mutex
-	current  *coder // for status only
-	err      error
-	target   int
-	out      meter
-	keys     uint64
-	opened   uint64
+	mu  sync.Mutex
+	now encodeState
+	out meter
+}
+
+// An encodeState is what others may know about the stage.
+type encodeState struct {
+	current  *coder
+	err      error  // why there is none
+	target   int    // bit/s
+	keys     uint64 // key frames made
+	opened   uint64 // encoders so far
 	progress uint64 // pictures that were given to an encoder, and failures to: the stage is not stuck
 }
 
@@ -58,17 +63,17 @@ func (e *encode) run(ctx context.Context) error {
 	return task.Keep(ctx, func(ctx context.Context) error {
 		err := e.once(ctx)
 		if ctx.Err() == nil {
-			e.note(func() { e.err = err; e.progress++ })
+			e.note(func(st *encodeState) { st.err = err; st.progress++ })
 			e.health.Raise(encoderDown, "", err.Error())
 		}
 		return err
 	})
 }
 
-func (e *encode) note(fn func()) {
+func (e *encode) note(fn func(*encodeState)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	fn()
+	fn(&e.now)
 }
 
 // once codes pictures, with one encoder after the other, until one fails.
@@ -80,10 +85,9 @@ func (e *encode) once(ctx context.Context) (err error) {
 		if c == nil {
 			return
 		}
-		if e.note(func() { e.current = nil }); err != nil && ctx.Err() == nil {
-			if clock.Now()-c.began < soonFailed {
-				e.rank = c.rank + 1 // the next one may do better
-			}
+		e.note(func(st *encodeState) { st.current = nil })
+		if err != nil && ctx.Err() == nil && clock.Now()-c.began < soonFailed {
+			e.rank = c.rank + 1 // the next one may do better
 		}
 		err = errors.Join(err, c.close())
 	}()
@@ -108,7 +112,7 @@ func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *code
 	want, _ := e.setting.get()
 	e.governor = e.governor.next(limits{want.Floor, want.Params.Bitrate, e.reserved()}, e.feedback.smallest(), f.PTS)
 	want.Params.Bitrate = e.governor.told
-	e.note(func() { e.target = e.governor.told; e.progress++ })
+	e.note(func(st *encodeState) { st.target = e.governor.told; st.progress++ })
 
 	c, err := e.ready(ctx, fail, c, f.Format, want)
 	if err != nil {
@@ -177,7 +181,7 @@ func (e *encode) open(ctx context.Context, fail context.CancelCauseFunc, in medi
 		e.log.Info("encoder opened", "encoder", b.Name, "codec", enc.Track().Codec, "format", in, "bitrate", want.Params.Bitrate)
 		e.tracks.setVideo(enc.Track())
 		e.health.Clear(encoderDown, "")
-		e.note(func() { e.current, e.err = c, nil; e.opened++ })
+		e.note(func(st *encodeState) { st.current, st.err = c, nil; st.opened++ })
 		return c, nil
 	}
 	return nil, errors.Join(errs...)
@@ -229,7 +233,7 @@ func (e *encode) read(ctx context.Context, c *coder) {
 		p.Track = videoTrack
 		e.out.add(clock.Now(), len(p.Data))
 		if p.Key {
-			e.note(func() { e.keys++ })
+			e.note(func(st *encodeState) { st.keys++ })
 		}
 		e.fanout.push(p, true)
 	}

@@ -75,7 +75,7 @@ func (s *Session) Apply(spec Spec) {
 func (s *Session) Progress() uint64 {
 	s.encode.mu.Lock()
 	defer s.encode.mu.Unlock()
-	return s.encode.progress
+	return s.encode.now.progress
 }
 
 // KeyFrame asks for a key frame as a destination would.

@@ -109,13 +109,13 @@ func (e *encode) status(now time.Duration, b *feedback) EncoderStatus {
 	b.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	st := EncoderStatus{Target: e.target, Ceiling: want.Params.Bitrate, Bitrate: bps, Rate: rate, Frames: frames, Bytes: bytes,
-		KeyFrames: e.keys, Asked: asked, Opened: e.opened}
-	if e.current != nil {
-		st.Name, st.Track = e.current.name, e.current.enc.Track()
+	st := EncoderStatus{Target: e.now.target, Ceiling: want.Params.Bitrate, Bitrate: bps, Rate: rate, Frames: frames, Bytes: bytes,
+		KeyFrames: e.now.keys, Asked: asked, Opened: e.now.opened}
+	if c := e.now.current; c != nil {
+		st.Name, st.Track = c.name, c.enc.Track()
 	}
-	if e.err != nil {
-		st.Reason = e.err.Error()
+	if e.now.err != nil {
+		st.Reason = e.now.err.Error()
 	}
 	return st
 }
