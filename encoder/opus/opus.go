@@ -32,16 +32,16 @@ const (
 
 // Config is what the encoder is asked for. It is comparable.
 type Config struct {
-	Bitrate int // bit/s on average
+	Bitrate int `yaml:"bitrate" unit:"bit/s"` // on average
 }
 
 // Default returns 128 kbit/s: transparent for stereo music.
 func Default() Config { return Config{Bitrate: 128_000} }
 
-// Validate tells what cannot be.
+// Validate tells what cannot be, beginning with the key that it is about.
 func (c Config) Validate() error {
 	if c.Bitrate < minBitrate || c.Bitrate > maxBitrate {
-		return fmt.Errorf("opus: bitrate %d: must be %d to %d bit/s", c.Bitrate, minBitrate, maxBitrate)
+		return fmt.Errorf("bitrate: %d is not from %d to %d bit/s", c.Bitrate, minBitrate, maxBitrate)
 	}
 	return nil
 }

@@ -44,8 +44,8 @@ type ICEServers struct {
 
 // Bitrate is what the estimate of the path may come to, in bit/s of all that is sent.
 type Bitrate struct {
-	Min int `yaml:"min"`
-	Max int `yaml:"max"`
+	Min int `yaml:"min" unit:"bit/s"`
+	Max int `yaml:"max" unit:"bit/s"`
 }
 
 // Default returns the Config to start from: all but URL.
