@@ -22,7 +22,15 @@ type link struct {
 	mu   sync.Mutex
 	rand *rand.Rand
 	peer *net.UDPAddr
+	dead bool
 	wg   sync.WaitGroup
+}
+
+// cut loses everything from now on.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dead = true
 }
 
 type delayed struct {
@@ -30,14 +38,14 @@ type delayed struct {
 	data []byte
 }
 
-func newLink(t testing.TB, to *net.UDPAddr, loss float64, delay time.Duration) *link {
+func newLink(t testing.TB, to net.Addr, loss float64, delay time.Duration) *link {
 	t.Helper()
 	l := &link{loss: loss, delay: delay, rand: rand.New(rand.NewPCG(1, 2))}
 	var err error
 	if l.client, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)}); err != nil {
 		t.Fatal(err)
 	}
-	if l.server, err = net.DialUDP("udp4", nil, to); err != nil {
+	if l.server, err = net.DialUDP("udp4", nil, to.(*net.UDPAddr)); err != nil {
 		t.Fatal(err)
 	}
 	up, down := make(chan delayed, 4096), make(chan delayed, 4096)
@@ -83,7 +91,7 @@ func (l *link) receive(c *net.UDPConn, out chan<- delayed, fromClient bool) {
 			l.peer = from
 		}
 		// ICE and DTLS repeat what is lost; this test is about media.
-		lost := buf[0] >= 128 && buf[0] < 192 && l.rand.Float64() < l.loss
+		lost := l.dead || buf[0] >= 128 && buf[0] < 192 && l.rand.Float64() < l.loss
 		l.mu.Unlock()
 		if !lost {
 			out <- delayed{time.Now().Add(l.delay), append([]byte(nil), buf[:n]...)}
@@ -111,8 +119,7 @@ func TestLoss(t *testing.T) {
 	b := start(t, Access{})
 	p := newPeer(t)
 	p.addVideo()
-	addr := b.port.Addr()
-	l := newLink(t, net.UDPAddrFromAddrPort(addr), 0.05, 20*time.Millisecond)
+	l := newLink(t, b.port.UDPMux().GetListenAddresses()[0], 0.05, 20*time.Millisecond)
 	p.publish(b, "/whip/lossy", l.lead)
 	units := record(t, "640x360", plain)
 	stop := p.playing(units)

@@ -23,6 +23,8 @@ type section struct {
 	choices []choice // what of it can be received, in the publisher's order of preference
 	layers  []string // simulcast RIDs, in the offer's order
 	passive bool     // the publisher will be the DTLS server
+	// undirected: the offer does not say sendonly, nor anything else.
+	undirected bool
 }
 
 // A choice is a payload type that the publisher may send. Many offer every codec that they could, and send the one that they
@@ -115,16 +117,13 @@ func parseSection(d *sdp.SessionDescription, m *sdp.MediaDescription) (*section,
 	if _, bundleOnly := m.Attribute("bundle-only"); m.MediaName.Port.Value == 0 && !bundleOnly {
 		return nil, refused("the %v track is off (port 0): leave it out of the offer", s.kind)
 	}
-	for _, direction := range []string{"inactive", "recvonly"} {
-		_, is := m.Attribute(direction)
-		if _, all := d.Attribute(direction); all {
-			_, one := m.Attribute("sendonly")
-			_, both := m.Attribute("sendrecv")
-			is = is || !one && !both
-		}
-		if is {
-			return nil, refused("the %v track is %s: a publisher offers sendonly; to play the stream use its WHEP address", s.kind, direction)
-		}
+	direction := directionOf(m.Attributes)
+	if direction == "" {
+		s.undirected = true
+		direction = directionOf(d.Attributes)
+	}
+	if direction == "inactive" || direction == "recvonly" {
+		return nil, refused("the %v track is %s: a publisher offers sendonly; to play the stream use its WHEP address", s.kind, direction)
 	}
 	// RFC 9725 §4.4.2 wants actpass or active of a publisher; ffmpeg's WHIP muxer offers passive all the same.
 	setup, _ := attribute("setup")
@@ -136,6 +135,16 @@ func parseSection(d *sdp.SessionDescription, m *sdp.MediaDescription) (*section,
 		return nil, err
 	}
 	return s, s.simulcast(m)
+}
+
+func directionOf(attributes []sdp.Attribute) string {
+	for _, a := range attributes {
+		switch a.Key {
+		case "sendonly", "sendrecv", "recvonly", "inactive":
+			return a.Key
+		}
+	}
+	return ""
 }
 
 // choose takes the codecs of the publisher's list that can be relayed.
@@ -293,6 +302,17 @@ func (c *choice) track(rid string) media.Track {
 		t.Profile = strings.ToLower((&format{fmtp: c.params.SDPFmtpLine}).parameter("profile-level-id"))
 	}
 	return t
+}
+
+// withDirections says sendrecv where the offer says nothing, which is the same (RFC 8866 §6.7): pion takes only what is said.
+func withDirections(text string, sections []*section) string {
+	for _, s := range sections {
+		if s.undirected {
+			mid := "a=mid:" + s.mid
+			text = strings.Replace(text, mid+"\r\n", mid+"\r\na=sendrecv\r\n", 1)
+		}
+	}
+	return text
 }
 
 // remoteCandidates takes the candidates out of an SDP: pion would refuse the whole of it for one that it cannot use.

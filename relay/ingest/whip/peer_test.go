@@ -39,6 +39,12 @@ type bench struct {
 
 func start(t testing.TB, access Access) *bench {
 	t.Helper()
+	return startWith(t, access, Default(), nil)
+}
+
+// startWith starts a relay; change may alter how the server's peer connections are set up.
+func startWith(t testing.TB, access Access, cfg Config, change func(*webrtc.SettingEngine)) *bench {
+	t.Helper()
 	out := io.Discard
 	if testing.Verbose() {
 		out = t.Output()
@@ -48,10 +54,16 @@ func start(t testing.TB, access Access) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := relay.Default()
-	cfg.Hold = 0
-	b := &bench{hub: relay.NewHub(cfg, log), port: port}
-	if b.server, err = New(Default(), b.hub, port.Configure, access, log); err != nil {
+	hub := relay.Default()
+	hub.Hold = 0
+	b := &bench{hub: relay.NewHub(hub, log), port: port}
+	configure := func(e *webrtc.SettingEngine) {
+		port.Configure(e)
+		if change != nil {
+			change(e)
+		}
+	}
+	if b.server, err = New(cfg, b.hub, configure, access, log); err != nil {
 		t.Fatal(err)
 	}
 	b.web = httptest.NewServer(b.server)
@@ -369,6 +381,19 @@ func (p *peer) playing(units [][]byte) (stop func()) {
 	stop = func() { cancel(); wg.Wait() }
 	p.t.Cleanup(stop)
 	return stop
+}
+
+// vp8 returns a packet that is a picture of its own, each tenth a key frame, with header extensions.
+func vp8(i uint16, extensions map[uint8]string) *rtp.Packet {
+	frame := []byte{0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	if i%10 == 0 {
+		frame = []byte{0x00, 0, 0, 0x9d, 1, 0x2a, 0x40, 1, 0xb4, 0}
+	}
+	p := &rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: i, Timestamp: 900 * uint32(i), Marker: true}, Payload: append([]byte{0x10}, frame...)}
+	for id, value := range extensions {
+		_ = p.SetExtension(id, []byte(value))
+	}
+	return p
 }
 
 type response struct {

@@ -78,6 +78,7 @@ func (s *session) now() time.Duration { return time.Since(s.born) }
 // negotiate answers the offer; sections are what it was found to hold.
 func (s *session) negotiate(ctx context.Context, offer string, sections []*section) (answer string, err error) {
 	text, candidates := remoteCandidates(offer)
+	text = withDirections(text, sections)
 	s.offer = text
 	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: text}); err != nil {
 		return "", invalid("%v", err)
