@@ -21,13 +21,38 @@ import (
 type Config struct {
 	HTTP            string          `yaml:"http"`
 	RTC             string          `yaml:"rtc"`
-	PublicAddresses []netip.Addr    `yaml:"public-address"`
+	PublicAddresses []address       `yaml:"public-address"`
 	PublishTokens   []secret.String `yaml:"publish-token"`
 	PlayTokens      []secret.String `yaml:"play-token"`
 	TLSCert         string          `yaml:"tls-cert"`
 	TLSKey          string          `yaml:"tls-key"`
 	Hold            time.Duration   `yaml:"hold"`
-	Log             slog.Level      `yaml:"log"`
+	Log             level           `yaml:"log"`
+}
+
+// An address is an IP address that peers can be told of.
+type address struct{ netip.Addr }
+
+// UnmarshalText reads an IP address.
+func (a *address) UnmarshalText(text []byte) (err error) {
+	if a.Addr, err = netip.ParseAddr(string(text)); err != nil {
+		return fmt.Errorf("%q is no IP address (a name will not do: peers are told the address)", text)
+	}
+	if a.IsUnspecified() || a.IsMulticast() {
+		return fmt.Errorf("%v is not an address that peers can reach", a.Addr)
+	}
+	return nil
+}
+
+// A level is how much is logged.
+type level struct{ slog.Level }
+
+// UnmarshalText reads a level's name.
+func (l *level) UnmarshalText(text []byte) error {
+	if err := l.Level.UnmarshalText(text); err != nil {
+		return fmt.Errorf("%q is none of debug, info, warn, error", text)
+	}
+	return nil
 }
 
 func defaults() Config {
@@ -40,7 +65,10 @@ func (c Config) access() access.Config {
 
 func (c Config) rtc() rtc.Config {
 	r := rtc.Default()
-	r.Addr, r.PublicAddrs = c.RTC, c.PublicAddresses
+	r.Addr = c.RTC
+	for _, a := range c.PublicAddresses {
+		r.PublicAddrs = append(r.PublicAddrs, a.Addr)
+	}
 	return r
 }
 
@@ -53,18 +81,13 @@ func (c Config) hub() relay.Config {
 // Validate names every key that is wrong.
 func (c Config) Validate() error {
 	var errs []error
-	address := func(key, addr string) {
+	hostPort := func(key, addr string) {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %q is not host:port, such as :8080 or 127.0.0.1:8080", key, addr))
 		}
 	}
-	address("http", c.HTTP)
-	address("rtc", c.RTC)
-	for i, a := range c.PublicAddresses {
-		if a.IsUnspecified() || a.IsMulticast() || !a.IsValid() {
-			errs = append(errs, fmt.Errorf("public-address[%d]: %v is not an address that peers can reach", i, a))
-		}
-	}
+	hostPort("http", c.HTTP)
+	hostPort("rtc", c.RTC)
 	if err := (access.Config{Publish: c.PublishTokens}).Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("publish-token: %w", err))
 	}
@@ -110,7 +133,7 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 		})
 	}
 	var publishTokens, playTokens []secret.String
-	var addresses []netip.Addr
+	var addresses []address
 	text("http", func(c *Config, s string) { c.HTTP = s })
 	text("rtc", func(c *Config, s string) { c.RTC = s })
 	text("tls-cert", func(c *Config, s string) { c.TLSCert = s })
@@ -124,7 +147,8 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 		c.PlayTokens = playTokens
 	})
 	parsed("public-address", func(s string) (func(*Config), error) {
-		a, err := netip.ParseAddr(s)
+		var a address
+		err := a.UnmarshalText([]byte(s))
 		addresses = append(addresses, a)
 		return func(c *Config) { c.PublicAddresses = addresses }, err
 	})
@@ -133,7 +157,7 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 		return func(c *Config) { c.Hold = d }, err
 	})
 	parsed("log", func(s string) (func(*Config), error) {
-		var l slog.Level
+		var l level
 		err := l.UnmarshalText([]byte(s))
 		return func(c *Config) { c.Log = l }, err
 	})

@@ -109,7 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return &configError{err}
 	}
-	log := slog.New(systemd.LogHandler(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.Log})))
+	log := slog.New(systemd.LogHandler(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: cfg.Log.Level})))
 	return serve(ctx, cfg, log)
 }
 

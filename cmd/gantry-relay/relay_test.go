@@ -123,7 +123,7 @@ func TestBrowserToBrowser(t *testing.T) {
 	if err := json.Unmarshal([]byte(said.String()), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Codec != "H264" || r.Width == 0 || r.Decodable != 60 || r.KeyFrames < 1 || r.FirstKeyFrame <= 0 || r.AudioPackets == 0 {
+	if r.Codec != "H264" || r.Width == 0 || r.Decodable != 60 || r.KeyFrames < 1 || r.FirstKeyFrame <= 0 || r.Audio.Packets == 0 {
 		t.Errorf("watch saw %+v", r)
 	}
 	probe, err := exec.Command("ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", "-of", "csv=p=0", out).CombinedOutput()
