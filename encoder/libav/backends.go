@@ -21,8 +21,11 @@ type coder struct {
 	liveBitrate bool
 	// keepsPictures: the encoder refers to a picture after avcodec_send_frame has returned, so it needs a copy.
 	keepsPictures bool
-	presets       []string // names that Params.Preset may have
-	options       func(encoder.Params, media.Rational) []option
+	// direct are the layouts that the encoder takes as they are; the rest goes through swscale.
+	direct   []media.FourCC
+	presets  []string // names that Params.Preset may have
+	profiles []string // and Params.Profile
+	options  func(encoder.Params, media.Rational) []option
 }
 
 type option struct{ key, value string }
@@ -33,7 +36,10 @@ var x26xPresets = []string{
 
 // coders is every encoder that this package can drive; which of them exist depends on the FFmpeg that it runs with.
 var coders = []coder{
-	{name: "libx264", codec: media.H264, liveBitrate: true, presets: x26xPresets, options: x264},
+	{name: "libx264", codec: media.H264, liveBitrate: true, direct: []media.FourCC{media.YU12, media.NV12, media.NV16},
+		presets: x26xPresets, profiles: []string{"baseline", "main", "high"}, options: x264},
+	{name: "libx265", codec: media.H265, direct: []media.FourCC{media.YU12},
+		presets: x26xPresets, profiles: []string{"main"}, options: x265},
 }
 
 // inputs is what swscale and the encoders take together, the cheapest first.
@@ -83,5 +89,25 @@ func x264(p encoder.Params, rate media.Rational) []option {
 		{"forced-idr", "1"},
 		{"sc_threshold", "0"},
 		{"x264-params", "sliced-threads=0:sync-lookahead=0:rc-lookahead=0"},
+	}
+}
+
+// x265 returns libx265's options. It codes a picture's lines in parallel, still as one slice; pictures in parallel would wait
+// for each other.
+func x265(p encoder.Params, _ media.Rational) []option {
+	preset := p.Preset
+	if preset == "" {
+		preset = "ultrafast"
+	}
+	params := "log-level=error:frame-threads=1:bframes=0:scenecut=0:keyint=-1:open-gop=0"
+	if p.Threads > 0 {
+		params += fmt.Sprintf(":pools=%d", p.Threads)
+	}
+	return []option{
+		{"preset", preset},
+		{"tune", "zerolatency"},
+		{"g", fmt.Sprint(unlimited)},
+		{"forced-idr", "1"},
+		{"x265-params", params},
 	}
 }

@@ -89,6 +89,9 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 	if asked.Preset != "" && !slices.Contains(co.presets, asked.Preset) {
 		return nil, fmt.Errorf("open %s: preset %q: must be one of %s", co.name, asked.Preset, strings.Join(co.presets, " "))
 	}
+	if asked.Profile != "" && !slices.Contains(co.profiles, asked.Profile) {
+		return nil, fmt.Errorf("open %s: profile %q: must be one of %s", co.name, asked.Profile, strings.Join(co.profiles, " "))
+	}
 	src, ok := layouts[in.FourCC]
 	if !ok {
 		return nil, fmt.Errorf("open %s: no conversion from %v", co.name, in.FourCC)
@@ -99,7 +102,7 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 	}
 	// A size that is smaller by the odd column or line only is a crop: the planes are right as they are.
 	cropped := in.Width&^1 == p.Width && in.Height&^1 == p.Height
-	direct := cropped && src.direct
+	direct := cropped && slices.Contains(co.direct, in.FourCC)
 	target := C.int(C.AV_PIX_FMT_YUV420P)
 	if direct {
 		target = src.format

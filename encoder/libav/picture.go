@@ -14,17 +14,16 @@ import (
 // A layout is how FFmpeg names a pixel layout.
 type layout struct {
 	format C.int
-	direct bool // encoders take it as it is
 	rgb    bool
 	halve  bool // twice the chroma lines of format
 }
 
 var layouts = map[media.FourCC]layout{
-	media.YU12: {format: C.AV_PIX_FMT_YUV420P, direct: true},
-	media.NV12: {format: C.AV_PIX_FMT_NV12, direct: true},
+	media.YU12: {format: C.AV_PIX_FMT_YUV420P},
+	media.NV12: {format: C.AV_PIX_FMT_NV12},
 	media.YUYV: {format: C.AV_PIX_FMT_YUYV422},
 	media.UYVY: {format: C.AV_PIX_FMT_UYVY422},
-	media.NV16: {format: C.AV_PIX_FMT_NV12, direct: true, halve: true},
+	media.NV16: {format: C.AV_PIX_FMT_NV12, halve: true},
 	media.NV24: {format: C.AV_PIX_FMT_NV24},
 	media.RGB3: {format: C.AV_PIX_FMT_RGB24, rgb: true},
 	media.BGR3: {format: C.AV_PIX_FMT_BGR24, rgb: true},

@@ -118,7 +118,11 @@ func (s Suite) bitrate(t *testing.T) {
 	for _, bps := range []int{2_500_000, 800_000, 4_000_000} {
 		if p.Bitrate = bps; first > 0 {
 			if err := e.Apply(p); errors.Is(err, encoder.ErrRestart) {
-				t.Skipf("%s needs a new encoder for another bitrate, and says so", s.Backend.Name)
+				t.Logf("%s needs a new encoder for another bitrate, and says so", s.Backend.Name)
+				if got := len(Encode(t, e, in, first, first+5, 0, nil)) + len(Drain(t, e)); got != 5 {
+					t.Errorf("ErrRestart, but not as before: %d packets of 5 pictures", got)
+				}
+				return
 			} else if err != nil {
 				t.Fatal(err)
 			}
@@ -431,7 +435,7 @@ func (s Suite) colour(t *testing.T, in media.VideoFormat, width, height int) {
 	if in.Matrix == media.MatrixRGB {
 		want.Matrix, want.Range = media.MatrixBT709, media.RangeLimited
 	}
-	if s.FullColour {
+	if s.FullColour && s.Backend.Codec == media.H264 {
 		var sets h264.ParameterSets
 		sets.Learn(packets[0].Data)
 		info, err := h264.ParseSPS(sets.SPS())
