@@ -28,7 +28,7 @@ type Params struct {
 	GOP     time.Duration // between key frames that nobody asked for; 0: only on demand
 	Preset  string        // the library's own speed name ("veryfast"); empty: the fastest that looks right
 	Profile string        // "baseline", "main", "high"; empty: what browsers decode everywhere
-	Threads int           // 0: as many as the machine has; a picture stays one slice
+	Threads int           // 0: as few as keep up; a picture stays one slice, so each further one may delay by a picture
 }
 
 // An Encoder codes pictures of one format into Annex B access units, without B-frames: packets leave in display order.
