@@ -25,10 +25,10 @@ func unstable(t *testing.T) string {
 }
 
 // startRelay starts the relay and returns its base address.
-func startRelay(t *testing.T) string {
+func startRelay(t testing.TB) string {
 	t.Helper()
 	addr := testkit.FreeTCP(t)
-	testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", addr, "--rtc", testkit.FreeTCP(t))
+	testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", addr, "--rtc", testkit.FreeTCP(t), "--hold", "1s")
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
 	testkit.Eventually(t, 20*time.Second, "the relay answers", func() bool {
