@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"io"
 	"slices"
 
 	"gantry/media"
@@ -13,9 +14,11 @@ const (
 	maxCachedBytes = 8 << 20
 )
 
-// A form is a Stream in one packing: converted once, whatever the number of subscribers. Its Stream's lock guards it.
+// A form is a Stream as some want it: converted once, whatever the number of subscribers, and only while there are any. Its
+// Stream's lock guards it.
 type form struct {
-	want       media.Packing
+	want       Want
+	transcode  Transcoder
 	tracks     []media.Track // as subscribers see them
 	converters []packing.Converter
 	subs       []*Subscription
@@ -23,9 +26,9 @@ type form struct {
 	scratch    []*media.Packet
 }
 
-// newForm returns nil when no track can be packed as wanted.
-func newForm(tracks []media.Track, want media.Packing) *form {
-	f := &form{want: want}
+// newForm returns nil when no track can be had as wanted.
+func newForm(tracks []media.Track, want Want, transcode Transcoder) *form {
+	f := &form{want: want, transcode: transcode}
 	f.restart(tracks)
 	for _, c := range f.converters {
 		if c != nil {
@@ -35,24 +38,66 @@ func newForm(tracks []media.Track, want media.Packing) *form {
 	return nil
 }
 
-// restart begins anew with another publisher's tracks. A track that cannot be packed as wanted stays in the list as it is,
+// restart begins anew with another publisher's tracks. A track that cannot be had as wanted stays in the list as it is,
 // so that Packet.Track keeps its meaning, and delivers nothing.
 func (f *form) restart(tracks []media.Track) {
+	f.release()
 	f.tracks = slices.Clone(tracks)
 	f.converters = make([]packing.Converter, len(tracks))
 	f.gop = cache{}
 	for i, t := range tracks {
-		if c, err := packing.New(t, f.want); err == nil {
-			f.tracks[i].Packing = f.want
-			f.converters[i] = c
+		if c, out, err := f.converter(t); err == nil {
+			f.tracks[i], f.converters[i] = out, c
 		}
 	}
 }
 
+// converter returns what turns t into the wanted form, and the track that comes of it.
+func (f *form) converter(t media.Track) (packing.Converter, media.Track, error) {
+	if !f.want.transcodes(t) {
+		c, err := packing.New(t, f.want.Packing)
+		t.Packing = f.want.Packing
+		return c, t, err
+	}
+	if f.transcode == nil {
+		return nil, t, ErrPacking
+	}
+	unpack, err := packing.New(t, media.AccessUnits)
+	if err != nil {
+		return nil, t, err
+	}
+	t.Packing = media.AccessUnits
+	out, transcode, err := f.transcode(t, f.want.Audio)
+	if err != nil {
+		return nil, t, err
+	}
+	pack, err := packing.New(out, f.want.Packing)
+	out.Packing = f.want.Packing
+	return packing.Chain(unpack, transcode, pack), out, err
+}
+
+// transcodes tells whether t must change its codec.
+func (w Want) transcodes(t media.Track) bool {
+	return w.Audio != media.NoCodec && t.Codec.Audio() && t.Codec != w.Audio
+}
+
 // update notes what has become known of a track.
 func (f *form) update(i uint8, t media.Track) {
+	if f.want.transcodes(t) {
+		return
+	}
 	t.Packing = f.tracks[i].Packing
 	f.tracks[i] = t
+}
+
+// release frees what the converters hold outside Go's memory.
+func (f *form) release() {
+	for _, c := range f.converters {
+		if c, ok := c.(io.Closer); ok {
+			_ = c.Close()
+		}
+	}
+	f.converters = nil
 }
 
 func (f *form) subscribe(s *Stream) *Subscription {
@@ -63,11 +108,10 @@ func (f *form) subscribe(s *Stream) *Subscription {
 
 // write converts p for all subscribers and tells whether one of them now needs a key frame.
 func (f *form) write(p *media.Packet) (needKey bool) {
-	c := f.converters[p.Track]
-	if c == nil {
+	if int(p.Track) >= len(f.converters) || f.converters[p.Track] == nil {
 		return false
 	}
-	f.scratch = c.Convert(f.scratch[:0], p)
+	f.scratch = f.converters[p.Track].Convert(f.scratch[:0], p)
 	for _, out := range f.scratch {
 		f.gop.add(out, f.tracks[p.Track].Codec.Video())
 		for _, sub := range f.subs {
@@ -83,6 +127,7 @@ func (f *form) close(err error) {
 		sub.queue.Close(err)
 	}
 	f.subs = nil
+	f.release()
 }
 
 // cache is the group of pictures that a new Subscription starts with.

@@ -17,6 +17,8 @@ type Hub struct {
 	log   *slog.Logger
 	start time.Time
 
+	transcode Transcoder
+
 	mu      sync.Mutex
 	streams map[string]*Stream
 	closed  bool
@@ -55,9 +57,13 @@ func (h *Hub) Publish(name string, p Publisher) (*Publication, error) {
 	}
 }
 
-// Subscribe returns a Subscription to the stream of that name, packed as wanted: ErrNoStream when nobody publishes it now,
-// ErrPacking when no track can be had in that packing.
-func (h *Hub) Subscribe(name string, want media.Packing) (*Subscription, error) {
+// SetTranscoder gives the Hub what turns one audio codec into another. It is called before the first Publish; without it,
+// sound that a subscriber cannot take is left out.
+func (h *Hub) SetTranscoder(t Transcoder) { h.transcode = t }
+
+// Subscribe returns a Subscription to the stream of that name as wanted: ErrNoStream when nobody publishes it now, ErrPacking
+// when no track can be had so.
+func (h *Hub) Subscribe(name string, want Want) (*Subscription, error) {
 	h.mu.Lock()
 	s := h.streams[name]
 	h.mu.Unlock()

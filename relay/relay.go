@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gantry/media"
+	"gantry/media/packing"
 )
 
 var (
@@ -17,8 +18,8 @@ var (
 	ErrNoStream = errors.New("stream is not live")
 	// ErrReplaced: a newer publisher of the same priority has taken this one's place.
 	ErrReplaced = errors.New("replaced by a newer publisher")
-	// ErrPacking: no track of the stream has the packing that the subscriber wants, nor can be converted to it.
-	ErrPacking = errors.New("no track can be packed as wanted")
+	// ErrPacking: no track of the stream is as the subscriber wants it, nor can be converted to that.
+	ErrPacking = errors.New("no track can be had as wanted")
 	// ErrTracksChanged: the stream goes on with other codecs; subscribe anew.
 	ErrTracksChanged = errors.New("the stream's tracks changed")
 	// ErrEnded: the stream's publisher left and did not return in time, or the Hub closed.
@@ -63,6 +64,16 @@ type Publisher struct {
 	// Feedback takes what subscribers want of the publisher. It is called with the Stream locked: it must not block or call back.
 	Feedback func(media.Feedback)
 }
+
+// Want is the form in which a subscriber takes a stream.
+type Want struct {
+	Packing media.Packing
+	Audio   media.Codec // sound is transcoded to it where it differs; NoCodec takes it as it is published
+}
+
+// A Transcoder returns a converter of the access units of an audio track into those of another codec, and the track that
+// comes of it. Where the converter is an io.Closer it is closed after its last packet.
+type Transcoder func(from media.Track, to media.Codec) (media.Track, packing.Converter, error)
 
 // ValidName tells whether a stream may be called name.
 func ValidName(name string) bool {

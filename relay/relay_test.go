@@ -12,6 +12,7 @@ import (
 
 	"gantry/internal/testkit"
 	"gantry/media"
+	"gantry/media/packing"
 	"gantry/relay"
 )
 
@@ -45,7 +46,7 @@ func publish(t *testing.T, h *relay.Hub, p relay.Publisher) *relay.Publication {
 
 func subscribe(t *testing.T, h *relay.Hub) *relay.Subscription {
 	t.Helper()
-	sub, err := h.Subscribe("a", media.RTP)
+	sub, err := h.Subscribe("a", relay.Want{Packing: media.RTP})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func pull(t *testing.T, sub *relay.Subscription) []*media.Packet {
 func TestSubscriberStartsAtCachedKeyFrame(t *testing.T) {
 	h := newHub(t)
 	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{h264}})
-	if _, err := h.Subscribe("a", media.RTP); !errors.Is(err, relay.ErrNoStream) {
+	if _, err := h.Subscribe("a", relay.Want{Packing: media.RTP}); !errors.Is(err, relay.ErrNoStream) {
 		t.Fatalf("before the first key frame: %v", err)
 	}
 	pub.Write(picture(0, false)) // nothing can be decoded yet
@@ -240,7 +241,7 @@ func TestPackingIsConvertedOnceForAll(t *testing.T) {
 	if len(got) != 3 || !got[0].Start || got[0].End || !got[2].End || got[0] != other[0] {
 		t.Fatalf("%d payloads, shared %v", len(got), got[0] == other[0])
 	}
-	back, err := h.Subscribe("a", media.AccessUnits)
+	back, err := h.Subscribe("a", relay.Want{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,6 +262,81 @@ func TestPackingIsConvertedOnceForAll(t *testing.T) {
 	}
 }
 
+// shout is a transcoder that changes each byte and counts those that are open.
+type shout struct{ open *int }
+
+func (shout) Convert(dst []*media.Packet, p *media.Packet) []*media.Packet {
+	out := *p
+	out.Data = bytes.ToUpper(p.Data)
+	return append(dst, &out)
+}
+func (s shout) Close() error { *s.open--; return nil }
+
+func TestSoundIsTranscodedWhileSomebodyWantsIt(t *testing.T) {
+	h := newHub(t)
+	open := 0
+	h.SetTranscoder(func(from media.Track, to media.Codec) (media.Track, packing.Converter, error) {
+		if from.Codec != media.AAC || to != media.Opus {
+			t.Errorf("asked for %v to %v", from.Codec, to)
+		}
+		open++
+		return media.Track{Codec: to, ClockRate: 48000, Channels: 2}, shout{&open}, nil
+	})
+	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{{Codec: media.AAC, ClockRate: 44100, Channels: 2}}})
+	pub.Write(&media.Packet{Start: true, End: true, Data: []byte("a")})
+	plain := relay.Want{}
+	browser := relay.Want{Packing: media.RTP, Audio: media.Opus}
+	a, err := h.Subscribe("a", plain)
+	if err != nil || open != 0 {
+		t.Fatal(err, open)
+	}
+	b, err := h.Subscribe("a", browser)
+	if err != nil || open != 1 {
+		t.Fatal(err, open)
+	}
+	c, err := h.Subscribe("a", browser)
+	if err != nil || open != 1 {
+		t.Fatal(err, open)
+	}
+	if tr := b.Tracks()[0]; tr.Codec != media.Opus || tr.Packing != media.RTP || tr.ClockRate != 48000 {
+		t.Fatal(tr)
+	}
+	pub.Write(&media.Packet{PTS: time.Second, Start: true, End: true, Data: []byte("b")})
+	for sub, want := range map[*relay.Subscription]string{a: "b", b: "B", c: "B"} {
+		if got := pull(t, sub); len(got) != 1 || string(got[0].Data) != want {
+			t.Errorf("got %q, want %q", got[0].Data, want)
+		}
+	}
+	b.Close()
+	if open != 1 {
+		t.Fatal("closed while somebody listens")
+	}
+	c.Close()
+	if open != 0 {
+		t.Fatal("not closed with the last listener")
+	}
+}
+
+func TestSoundWithoutTranscoderIsLeftOut(t *testing.T) {
+	h := newHub(t)
+	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{h264, {Codec: media.AAC, ClockRate: 44100}}})
+	pub.Write(picture(0, true))
+	sub, err := h.Subscribe("a", relay.Want{Packing: media.RTP, Audio: media.Opus})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub.Write(&media.Packet{Track: 1, Start: true, End: true, Data: []byte("a")})
+	pub.Write(picture(33, false))
+	for _, p := range append(pull(t, sub), pull(t, sub)...) {
+		if p.Track != 0 {
+			t.Fatal("sound in another codec was delivered")
+		}
+	}
+	if tr := sub.Tracks()[1]; tr.Codec != media.AAC {
+		t.Fatal(tr)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for name, want := range map[string]bool{"demo": true, "a/b_c-1.2": true, "": false, "/a": false, "a/": false, "a//b": false,
 		"../a": false, "a/./b": false, "a b": false, "é": false, string(make([]byte, 129)): false} {
@@ -275,7 +351,7 @@ func BenchmarkWrite(b *testing.B) {
 	defer h.Close()
 	pub, _ := h.Publish("a", relay.Publisher{Tracks: []media.Track{h264}})
 	pub.Write(picture(0, true))
-	sub, _ := h.Subscribe("a", media.RTP)
+	sub, _ := h.Subscribe("a", relay.Want{Packing: media.RTP})
 	var buf []*media.Packet
 	p := picture(1, false)
 	for b.Loop() {

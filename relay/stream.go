@@ -24,9 +24,9 @@ type Stream struct {
 	pubs   []*Publication
 	active *Publication
 	line   timeline
-	gop    cache                   // as published
-	forms  map[media.Packing]*form // made for the first subscriber that wants it
-	expiry *time.Timer             // ends the Stream; nil while somebody publishes
+	gop    cache          // as published
+	forms  map[Want]*form // made for the first subscriber that wants it, gone with the last
+	expiry *time.Timer    // ends the Stream; nil while somebody publishes
 }
 
 // timeline is where the Stream's media stands, for the next publisher to continue.
@@ -39,7 +39,7 @@ type timeline struct {
 }
 
 func newStream(h *Hub, name string) *Stream {
-	return &Stream{hub: h, name: name, since: time.Now(), forms: map[media.Packing]*form{}}
+	return &Stream{hub: h, name: name, since: time.Now(), forms: map[Want]*form{}}
 }
 
 // publish adds a Publication, or returns nil when the Stream has ended.
@@ -70,7 +70,7 @@ func (s *Stream) liveTracks() []media.Track {
 }
 
 // subscribe returns ErrNoStream when nobody publishes, or why no track can be packed as wanted.
-func (s *Stream) subscribe(want media.Packing) (*Subscription, error) {
+func (s *Stream) subscribe(want Want) (*Subscription, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended || s.active == nil {
@@ -78,7 +78,7 @@ func (s *Stream) subscribe(want media.Packing) (*Subscription, error) {
 	}
 	f := s.forms[want]
 	if f == nil {
-		f = newForm(s.line.tracks, want)
+		f = newForm(s.line.tracks, want, s.hub.transcode)
 		if f == nil {
 			return nil, ErrPacking
 		}

@@ -95,6 +95,10 @@ func (s *Subscription) Dropped() uint64 { return s.queue.Dropped() }
 func (s *Subscription) Close() error {
 	s.stream.mu.Lock()
 	s.form.subs = slices.DeleteFunc(s.form.subs, func(o *Subscription) bool { return o == s })
+	if f := s.form; len(f.subs) == 0 && s.stream.forms[f.want] == f {
+		f.release()
+		delete(s.stream.forms, f.want)
+	}
 	s.stream.mu.Unlock()
 	s.queue.Close(ErrEnded)
 	return nil

@@ -5,7 +5,9 @@
 package packing
 
 import (
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
@@ -39,6 +41,41 @@ func New(track media.Track, want media.Packing) (Converter, error) {
 		return &unpacker{fresh: func() rtp.Depacketizer { return depacketizer(track.Codec) }, depacketizer: d}, nil
 	}
 	return nil, fmt.Errorf("pack %v as %v: no such RTP payload format here", track.Codec, want)
+}
+
+// Chain returns a Converter that passes what each of them returns on to the next. Closing it closes those that can be.
+func Chain(converters ...Converter) Converter {
+	return &chain{converters: converters, between: make([][]*media.Packet, len(converters))}
+}
+
+type chain struct {
+	converters []Converter
+	between    [][]*media.Packet // what each returned last
+}
+
+func (c *chain) Convert(dst []*media.Packet, p *media.Packet) []*media.Packet {
+	return c.pass(dst, 0, p)
+}
+
+func (c *chain) pass(dst []*media.Packet, i int, p *media.Packet) []*media.Packet {
+	if i == len(c.converters) {
+		return append(dst, p)
+	}
+	c.between[i] = c.converters[i].Convert(c.between[i][:0], p)
+	for _, out := range c.between[i] {
+		dst = c.pass(dst, i+1, out)
+	}
+	return dst
+}
+
+func (c *chain) Close() error {
+	var errs []error
+	for _, one := range c.converters {
+		if closer, ok := one.(io.Closer); ok {
+			errs = append(errs, closer.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func payloader(c media.Codec) rtp.Payloader {

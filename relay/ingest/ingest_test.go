@@ -70,7 +70,7 @@ func TestClockFaultsAreMended(t *testing.T) {
 				f.Video(0, at, at, nalus)
 				f.Audio(1, at+time.Millisecond, []byte{1})
 				if i == 0 {
-					sub, _ = hub.Subscribe("a", media.AccessUnits)
+					sub, _ = hub.Subscribe("a", relay.Want{})
 				}
 			}
 			var last [2]time.Duration
@@ -106,7 +106,7 @@ func TestClockFaultsAreMended(t *testing.T) {
 func TestParameterSetsAreRepeated(t *testing.T) {
 	hub, f := newFeed(t, media.Track{Codec: media.H264, ClockRate: 90000})
 	f.Video(0, 0, 0, [][]byte{sps, pps, idr})
-	sub, err := hub.Subscribe("a", media.AccessUnits)
+	sub, err := hub.Subscribe("a", relay.Want{})
 	if err != nil {
 		t.Fatal(err)
 	}

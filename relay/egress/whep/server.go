@@ -225,7 +225,7 @@ func (s *Server) notLive(err error) error {
 }
 
 func (s *Server) addShard(stream string) (*shard, error) {
-	sub, err := s.hub.Subscribe(stream, media.RTP)
+	sub, err := s.hub.Subscribe(stream, relay.Want{Packing: media.RTP, Audio: media.Opus})
 	if err != nil {
 		return nil, s.notLive(err)
 	}

@@ -96,7 +96,7 @@ func TestPublishers(t *testing.T) {
 			var sub *relay.Subscription
 			testkit.Eventually(t, 10*time.Second, "the stream is live", func() bool {
 				var err error
-				sub, err = hub.Subscribe("demo", media.RTP)
+				sub, err = hub.Subscribe("demo", relay.Want{Packing: media.RTP})
 				return err == nil
 			})
 			defer sub.Close()

@@ -71,7 +71,7 @@ func subscribe(t *testing.T, hub *relay.Hub, name string, want media.Packing) *r
 	var sub *relay.Subscription
 	testkit.Eventually(t, 10*time.Second, name+" is live", func() bool {
 		var err error
-		sub, err = hub.Subscribe(name, want)
+		sub, err = hub.Subscribe(name, relay.Want{Packing: want})
 		return err == nil
 	})
 	t.Cleanup(func() { sub.Close() })

@@ -82,7 +82,7 @@ func (b *bench) watch(t testing.TB, stream string, enough func(*viewer) bool) *v
 	var sub *relay.Subscription
 	testkit.Eventually(t, 20*time.Second, "stream "+stream+" is live", func() bool {
 		var err error
-		sub, err = b.hub.Subscribe(stream, media.RTP)
+		sub, err = b.hub.Subscribe(stream, relay.Want{Packing: media.RTP})
 		return err == nil
 	})
 	defer sub.Close()
