@@ -2,6 +2,7 @@ package whip
 
 import (
 	"encoding/binary"
+	"iter"
 
 	"github.com/pion/rtp/codecs"
 
@@ -92,47 +93,43 @@ func examineH264(b []byte) part {
 	return p
 }
 
-// RFC 7798 §4.4: single NAL units, aggregation packets (48) and fragments (49).
-func examineH265(b []byte) part {
-	if len(b) < 3 {
-		return part{picture: true}
-	}
-	typ := func(b byte) byte { return b >> 1 & 0x3f }
-	unit := func(t byte, first byte) part {
-		if t >= 32 {
-			return part{begins: true}
+// h265Units walks the NAL units that are whole in a payload, alone or aggregated (RFC 7798 §4.4.1, §4.4.2). Each has its header
+// of two bytes and more.
+func h265Units(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if len(b) < 3 {
+			return
 		}
-		return part{picture: true, begins: first&0x80 != 0, key: t >= 16 && t <= 21} // IRAP
-	}
-	switch t := typ(b[0]); t {
-	case 48:
-		var p part
-		for rest := b[2:]; len(rest) > 4; {
-			size := int(binary.BigEndian.Uint16(rest))
-			if rest = rest[2:]; size < 3 || size > len(rest) {
-				break
+		switch t := b[0] >> 1 & 0x3f; {
+		case t == 48:
+			for rest := b[2:]; len(rest) > 4; {
+				size := int(binary.BigEndian.Uint16(rest))
+				if rest = rest[2:]; size < 3 || size > len(rest) || !yield(rest[:size:size]) {
+					return
+				}
+				rest = rest[size:]
 			}
-			u := unit(typ(rest[0]), rest[2])
-			p = part{picture: p.picture || u.picture, begins: p.begins || u.begins, key: p.key || u.key}
-			rest = rest[size:]
+		case t < 48:
+			yield(b)
 		}
-		return p
-	case 49:
-		if b[2]&0x80 == 0 || len(b) < 4 {
-			return part{picture: true}
-		}
-		return unit(b[2]&0x3f, b[3])
-	default:
-		return unit(t, b[2])
 	}
 }
 
-// vp8Size reads the size that a VP8 key frame begins with (RFC 6386 §9.1).
-func vp8Size(b []byte) (width, height int, ok bool) {
-	var p codecs.VP8Packet
-	frame, err := p.Unmarshal(b)
-	if err != nil || len(frame) < 10 || frame[3] != 0x9d || frame[4] != 1 || frame[5] != 0x2a {
-		return 0, 0, false
+func examineH265(b []byte) part {
+	unit := func(typ, first byte) part {
+		if typ >= 32 {
+			return part{begins: true}
+		}
+		return part{picture: true, begins: first&0x80 != 0, key: typ >= 16 && typ <= 21} // IRAP
 	}
-	return int(binary.LittleEndian.Uint16(frame[6:]) & 0x3fff), int(binary.LittleEndian.Uint16(frame[8:]) & 0x3fff), true
+	if len(b) > 3 && b[0]>>1&0x3f == 49 && b[2]&0x80 != 0 { // the first of several fragments
+		return unit(b[2]&0x3f, b[3])
+	}
+	p, any := part{}, false
+	for nalu := range h265Units(b) {
+		u := unit(nalu[0]>>1&0x3f, nalu[2])
+		p, any = part{picture: p.picture || u.picture, begins: p.begins || u.begins, key: p.key || u.key}, true
+	}
+	p.picture = p.picture || !any
+	return p
 }

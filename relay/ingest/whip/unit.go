@@ -200,16 +200,24 @@ func (b *builder) firstSlice(payload []byte) {
 			insert = append(insert, &media.Packet{Track: b.track, PTS: u.pts, DTS: b.dts, Data: data})
 		}
 		u.held = append(u.held[:at:at], append(insert, u.held[at:]...)...)
-	case media.VP8:
-		b.order.times(u.ts)
-		if u.key {
-			if w, h, ok := vp8Size(payload); ok {
-				b.described(w, h, "")
-			}
-		}
 	default:
-		if b.codec.Video() {
-			b.order.times(u.ts)
+		if b.codec.Audio() {
+			return
 		}
+		b.order.times(u.ts)
+		if !u.key {
+			return
+		}
+		for _, pkt := range u.held {
+			b.size(pkt.Data)
+		}
+		b.size(payload)
+	}
+}
+
+// size tells of a picture size that payload brings.
+func (b *builder) size(payload []byte) {
+	if w, h, ok := pictureSize(b.codec, payload); ok && w > 0 && h > 0 {
+		b.described(w, h, "")
 	}
 }
