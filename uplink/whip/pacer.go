@@ -9,16 +9,18 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/webrtc/v4"
 )
 
 const (
-	pacerBurst     = 5 * time.Millisecond   // what may go out at once: timers are no finer, and each wake-up costs
-	pacerRoom      = 250 * time.Millisecond // of queued video at which the transmitter waits, so that the Program's queue drops
-	captureEvery   = 500 * time.Millisecond // abs-capture-time, besides key frames; its specification asks for a second
-	reportEvery    = time.Second
-	historyPackets = 1024 // per video stream: 1.2 MB, two seconds at 5 Mbit/s
-	maxRTXQueue    = 256
-	maxResends     = 8 // of one packet: a receiver that asks on does not see what it gets
+	pacerBurst   = 5 * time.Millisecond   // what may go out at once: timers are no finer, and each wake-up costs
+	pacerRoom    = 250 * time.Millisecond // of queued video at which the transmitter waits, so that the Program's queue drops
+	captureEvery = 500 * time.Millisecond // abs-capture-time, besides key frames; its specification asks for a second
+	reportEvery  = time.Second
+	videoHistory = 1024 // packets: 1.2 MB, two seconds at 5 Mbit/s
+	audioHistory = 64   // packets: a second and a quarter
+	maxRTXQueue  = 256
+	maxResends   = 8 // of one packet: a receiver that asks on does not see what it gets
 )
 
 // A packet waits in the pacer. Its payload is never written to.
@@ -260,7 +262,7 @@ func notify(c chan struct{}) {
 	}
 }
 
-// A history holds the packets sent last, for retransmission (RFC 4585 §6.2.1). The zero history holds none.
+// A history holds the packets sent last, for retransmission (RFC 4585 §6.2.1).
 type history struct {
 	mu      sync.Mutex
 	packets []sentPacket // index: sequence number modulo the length
@@ -273,12 +275,14 @@ type sentPacket struct {
 	times  int
 }
 
-func newHistory() history { return history{packets: make([]sentPacket, historyPackets)} }
+func newHistory(kind webrtc.RTPCodecType) history {
+	if kind == webrtc.RTPCodecTypeAudio {
+		return history{packets: make([]sentPacket, audioHistory)}
+	}
+	return history{packets: make([]sentPacket, videoHistory)}
+}
 
 func (h *history) add(seq uint16, pkt *packet) {
-	if h.packets == nil {
-		return
-	}
 	h.mu.Lock()
 	h.packets[int(seq)%len(h.packets)] = sentPacket{pkt: pkt, seq: seq}
 	h.mu.Unlock()
@@ -287,9 +291,6 @@ func (h *history) add(seq uint16, pkt *packet) {
 // get returns a packet to send again, nil if it is gone, was sent again less than quiet ago, so that its copy is on the way, or
 // too often.
 func (h *history) get(seq uint16, now time.Time, quiet time.Duration) *packet {
-	if h.packets == nil {
-		return nil
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &h.packets[int(seq)%len(h.packets)]

@@ -3,6 +3,7 @@ package whip
 import (
 	"context"
 	"encoding/binary"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -38,7 +39,7 @@ func newTap(rate int) (*pacer, *wireTap) {
 	lane := func(t media.Track, wire wire) *lane {
 		s, _ := newStream(t, "x")
 		s.wire, s.mid = wire, "0"
-		l := &lane{stream: s, history: newHistory()}
+		l := &lane{stream: s, history: newHistory(s.Kind())}
 		l.write = interceptor.RTPWriterFunc(func(h *rtp.Header, payload []byte, _ interceptor.Attributes) (int, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -78,8 +79,8 @@ func TestPacerSpreads(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		p.put(audioQueue, w.audio.pack(&media.Packet{PTS: time.Second}, [][]byte{{1}})...)
 		synctest.Wait()
-		if n := w.types(); n[len(n)-1] != 'a' {
-			t.Errorf("audio waits: %s", n)
+		if i := strings.IndexByte(w.types(), 'a'); i < 0 || w.at[i] != 50*time.Millisecond {
+			t.Errorf("audio waits: %s", w.types())
 		}
 		time.Sleep(time.Second)
 		cancel()

@@ -3,6 +3,7 @@ package whip
 import (
 	"context"
 	"encoding/binary"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,7 +28,10 @@ import (
 	"gantry/uplink"
 )
 
-func TestMain(m *testing.M) { testkit.Main(m) }
+func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8") // they wait for networks, not for processors; -parallel overrides it
+	testkit.Main(m)
+}
 
 const token = "correct-horse"
 
@@ -42,7 +46,8 @@ type peer struct {
 	ignore    bool
 	noPatch   int // status that PATCH is refused with
 	noRestart bool
-	rtx       bool // offer RTX
+	rtx       bool   // offer RTX
+	link      string // Link of the answer, and of OPTIONS
 
 	mu      sync.Mutex
 	pc      *webrtc.PeerConnection
@@ -54,7 +59,6 @@ type peer struct {
 	reports []*rtcp.SenderReport
 	bytes   atomic.Int64
 	video   atomic.Pointer[webrtc.TrackRemote]
-	dropped func(*rtp.Packet)
 	readers sync.WaitGroup
 }
 
@@ -80,6 +84,9 @@ func (p *peer) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
 		fmt.Fprint(w, `{"title":"Unauthorized","detail":"no such token"}`)
 		return
+	}
+	if p.link != "" && (r.Method == http.MethodPost || r.Method == http.MethodOptions) {
+		w.Header().Set("Link", p.link)
 	}
 	switch r.Method {
 	case http.MethodPost:

@@ -17,6 +17,7 @@ func loopbackOnly(ip net.IP) bool { return ip.IsLoopback() }
 func TestPublish(t *testing.T) {
 	for _, gather := range []string{Trickle, Full} {
 		t.Run(gather, func(t *testing.T) {
+			t.Parallel()
 			p, prog := newPeer(t), newProgramme(2_000_000)
 			c := config(p.url())
 			c.Gather = gather
@@ -62,6 +63,7 @@ func TestPublish(t *testing.T) {
 }
 
 func TestOffer(t *testing.T) {
+	t.Parallel()
 	p, prog := newPeer(t), newProgramme(1_000_000)
 	_, stop := start(t, config(p.url()), prog)
 	connected(t, prog)
@@ -93,6 +95,7 @@ func TestOffer(t *testing.T) {
 
 // The sender reports and the capture marks must come from the capture clock, not from the time of sending.
 func TestCaptureClock(t *testing.T) {
+	t.Parallel()
 	const late = 700 * time.Millisecond // between capture and sending, as far as the clocks tell
 	p, prog := newPeer(t), newProgramme(1_000_000)
 	wall := prog.Wall
@@ -169,6 +172,7 @@ func fromNTP(at uint64) time.Time {
 func sinceNTP(a, b uint64) time.Duration { return fromNTP(a).Sub(fromNTP(b)) }
 
 func TestKeyFrameRequests(t *testing.T) {
+	t.Parallel()
 	p, prog := newPeer(t), newProgramme(1_000_000)
 	s, _ := start(t, config(p.url()), prog)
 	connected(t, prog)

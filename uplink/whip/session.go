@@ -72,6 +72,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = library
 	settings.SetICETimeouts(disconnectedAfter, failedAfter, keepAlive)
+	settings.SetSTUNGatherTimeout(gatherTimeout)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // a publisher has no address to hide from its server
 	settings.SetIncludeLoopbackCandidate(loopback(http.endpoint))
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
@@ -186,10 +187,8 @@ var errEnded = errors.New("programme ended")
 func (s *session) lanes() []*lane {
 	var lanes []*lane
 	for _, st := range s.streams {
-		l := &lane{stream: st, write: s.bandwidth.writer(&st.wire), seq: uint16(rand.Uint32()), rtxSeq: uint16(rand.Uint32())}
-		if st.Kind() == webrtc.RTPCodecTypeVideo {
-			l.history = newHistory()
-		}
+		l := &lane{stream: st, write: s.bandwidth.writer(&st.wire), seq: uint16(rand.Uint32()), rtxSeq: uint16(rand.Uint32()),
+			history: newHistory(st.Kind())}
 		st.lane.Store(l)
 		lanes = append(lanes, l)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	gatherTimeout  = 5 * time.Second        // full gathering: a STUN server that does not answer must not hold the offer back
+	gatherTimeout  = 3 * time.Second        // full gathering: a STUN server that does not answer must not hold the offer back
 	trickleDelay   = 100 * time.Millisecond // candidates found within it share one PATCH
 	connectTimeout = 15 * time.Second
 	restartTimeout = 5 * time.Second // of an ICE restart: a new session takes no longer

@@ -51,7 +51,7 @@ func newStream(t media.Track, msid string) (*stream, error) {
 	if t.Packing != media.AccessUnits {
 		return nil, fmt.Errorf("%v track is packed as RTP, WHIP takes access units", t.Codec)
 	}
-	rate := uint32(t.ClockRate)
+	var rate uint32
 	switch t.Codec {
 	case media.H264:
 		if len(t.Profile) != 6 {
@@ -96,7 +96,8 @@ func (s *stream) register(m *webrtc.MediaEngine) error {
 		}
 		return m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: audioPayloadType, RTPCodecCapability: webrtc.RTPCodecCapability{
 			MimeType: webrtc.MimeTypeOpus, ClockRate: 48000, Channels: 2, SDPFmtpLine: fmtp, // RFC 7587 §7: always opus/48000/2
-			RTCPFeedback: []webrtc.RTCPFeedback{{Type: "transport-cc"}},
+			// Browsers do not ask for sound again, as a call cannot wait for it; a relay that holds video for it can.
+			RTCPFeedback: []webrtc.RTCPFeedback{{Type: "transport-cc"}, {Type: "nack"}},
 		}}, webrtc.RTPCodecTypeAudio)
 	}
 	err := m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: videoPayloadType, RTPCodecCapability: webrtc.RTPCodecCapability{
