@@ -94,7 +94,10 @@ func (p *painter) drawBackground() {
 
 	scale := max(1, min(w*9/10/(glyphWidth*len(clockLayout)), h/(glyphHeight*5)))
 	p.text = newAlphabet(scale, black, whiteLevel)
-	for c := rune(' '); c <= '~'; c++ {
+	for _, c := range clockLayout + counterText { // all that draw needs, so that it allocates nothing
+		p.text.glyph(c)
+	}
+	for c := '0'; c <= '9'; c++ {
 		p.text.glyph(c)
 	}
 	cw, ch := p.text.w, p.text.h

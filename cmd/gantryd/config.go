@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"gantry/device/testsrc"
+	"gantry/device/v4l2"
+	"gantry/encoder"
+	"gantry/encoder/opus"
+	"gantry/internal/config"
+	"gantry/media"
+	"gantry/uplink/whip"
+)
+
+// The names that the configuration uses.
+const (
+	sourceTest = "testsrc"
+	sourceV4L2 = "v4l2"
+	audioTone  = "tone"
+	none       = "none"
+	auto       = "auto"
+)
+
+// maxUplinks bounds what one box sends to.
+const maxUplinks = 16
+
+// A boxConfig is the whole file. Its parts are comparable, so that a reload can tell what changed.
+type boxConfig struct {
+	HTTP    string         `yaml:"http"` // host:port of the box's page; empty: none
+	Log     string         `yaml:"log"`  // debug, info, warn or error
+	Video   videoConfig    `yaml:"video"`
+	Audio   audioConfig    `yaml:"audio"`
+	Encoder encoderConfig  `yaml:"encoder"`
+	Opus    opus.Config    `yaml:"opus"`
+	Uplinks []uplinkConfig `yaml:"uplinks"`
+}
+
+type videoConfig struct {
+	Source  string         `yaml:"source"`
+	TestSrc testsrc.Config `yaml:"testsrc"`
+	V4L2    v4l2.Config    `yaml:"v4l2"`
+}
+
+type audioConfig struct {
+	Source string `yaml:"source"`
+}
+
+type encoderConfig struct {
+	Backend    string        `yaml:"backend"`
+	Codec      string        `yaml:"codec"`
+	Bitrate    int           `yaml:"bitrate" unit:"bit/s"`     // the most that is used
+	MinBitrate int           `yaml:"min_bitrate" unit:"bit/s"` // the least, however bad the path
+	GOP        time.Duration `yaml:"gop"`
+	Preset     string        `yaml:"preset"`
+	Profile    string        `yaml:"profile"`
+	Threads    int           `yaml:"threads"`
+}
+
+type uplinkConfig struct {
+	Name string      `yaml:"name"`
+	WHIP whip.Config `yaml:"whip"`
+}
+
+// SetDefaults is called by the decoder for each element of the list.
+func (c *uplinkConfig) SetDefaults() { c.WHIP = whip.Default() }
+
+func defaults() boxConfig {
+	return boxConfig{
+		HTTP:    "127.0.0.1:8090",
+		Log:     "info",
+		Video:   videoConfig{Source: sourceTest, TestSrc: testsrc.Default(), V4L2: v4l2.Default()},
+		Audio:   audioConfig{Source: none},
+		Encoder: encoderConfig{Backend: auto, Codec: "h264", Bitrate: 2_500_000, MinBitrate: 300_000, GOP: 2 * time.Second},
+		Opus:    opus.Default(),
+	}
+}
+
+// load reads and checks a file.
+func load(file string) (boxConfig, error) {
+	c := defaults()
+	err := config.Load(file, &c)
+	return c, err
+}
+
+func oneOf(key, value string, allowed ...string) error {
+	if slices.Contains(allowed, value) {
+		return nil
+	}
+	return fmt.Errorf("%s: %q is not one of %s", key, value, strings.Join(allowed, ", "))
+}
+
+// Validate checks what the parts do not check themselves.
+func (c *boxConfig) Validate() error {
+	var errs []error
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log)); err != nil {
+		errs = append(errs, fmt.Errorf("log: %q is not one of debug, info, warn, error", c.Log))
+	}
+	if c.HTTP != "" {
+		if err := checkLoopback(c.HTTP); err != nil {
+			errs = append(errs, fmt.Errorf("http: %w", err))
+		}
+	}
+	if len(c.Uplinks) > maxUplinks {
+		errs = append(errs, fmt.Errorf("uplinks: %d are more than %d", len(c.Uplinks), maxUplinks))
+	}
+	names := map[string]bool{}
+	for i, u := range c.Uplinks {
+		if u.Name != "" && names[u.Name] {
+			errs = append(errs, fmt.Errorf("uplinks[%d].name: %q is used twice", i, u.Name))
+		}
+		names[u.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+// checkLoopback allows host:port on this machine only: what is served there asks nobody who they are.
+func checkLoopback(addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port, such as 127.0.0.1:8090", addr)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q has no port from 0 to 65535", addr)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("%q can be reached from other machines, and the page asks for no password: use 127.0.0.1 (and ssh -L, or a proxy that asks)", addr)
+	}
+	return nil
+}
+
+// Validate checks the choice of the source.
+func (c videoConfig) Validate() error { return oneOf("source", c.Source, sourceTest, sourceV4L2) }
+
+// Validate checks the choice of the source.
+func (c audioConfig) Validate() error { return oneOf("source", c.Source, audioTone, none) }
+
+// Validate checks everything that does not depend on the machine.
+func (c encoderConfig) Validate() error {
+	errs := []error{oneOf("codec", c.Codec, "h264")}
+	names := []string{auto}
+	for _, b := range backends() {
+		names = append(names, b.Name)
+	}
+	errs = append(errs, oneOf("backend", c.Backend, names...))
+	if c.Bitrate < 50_000 || c.Bitrate > 100_000_000 {
+		errs = append(errs, fmt.Errorf("bitrate: %d bit/s is not from 50k to 100M", c.Bitrate))
+	}
+	if c.MinBitrate < 50_000 || c.MinBitrate > 100_000_000 {
+		errs = append(errs, fmt.Errorf("min_bitrate: %d bit/s is not from 50k to 100M", c.MinBitrate))
+	}
+	if c.GOP != 0 && c.GOP < 100*time.Millisecond || c.GOP > time.Minute {
+		errs = append(errs, fmt.Errorf("gop: %v is not from 100ms to 1m, or 0s for key frames on demand only", c.GOP))
+	}
+	errs = append(errs, oneOf("profile", c.Profile, "", "baseline", "main", "high"))
+	if c.Threads < 0 || c.Threads > 64 {
+		errs = append(errs, fmt.Errorf("threads: %d is not from 1 to 64, or 0 for as many as the machine has", c.Threads))
+	}
+	return errors.Join(errs...)
+}
+
+func (c encoderConfig) params() encoder.Params {
+	return encoder.Params{Codec: media.H264, Bitrate: c.Bitrate, GOP: c.GOP, Preset: c.Preset, Profile: c.Profile, Threads: c.Threads}
+}
+
+// Validate checks the name; the destination's own Config checks itself.
+func (c *uplinkConfig) Validate() error {
+	if c.Name == "" || len(c.Name) > 64 || strings.ContainsFunc(c.Name, func(r rune) bool {
+		return !(r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	}) {
+		return fmt.Errorf("name: %q is not 1 to 64 letters, digits, '-', '_' and '.'", c.Name)
+	}
+	return nil
+}

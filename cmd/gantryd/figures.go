@@ -1,0 +1,110 @@
+package main
+
+import (
+	"sync"
+	"time"
+
+	"gantry/internal/metrics"
+	"gantry/internal/pipeline"
+)
+
+// reloads counts what SIGHUP brought.
+type reloads struct {
+	mu        sync.Mutex
+	good, bad uint64
+	failed    bool // the last one
+}
+
+func (r *reloads) note(good bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed = !good; good {
+		r.good++
+	} else {
+		r.bad++
+	}
+}
+
+var (
+	captureFrames = &metrics.Figure{Name: "gantry_capture_frames_total", Counter: true, Labels: []string{"device"},
+		Help: "Pictures that the source delivered."}
+	captureSlates = &metrics.Figure{Name: "gantry_capture_slate_frames_total", Counter: true, Labels: []string{"device"},
+		Help: "Pictures of the slate that stood in for the source."}
+	captureDropped = &metrics.Figure{Name: "gantry_capture_dropped_frames_total", Counter: true, Labels: []string{"device", "reason"},
+		Help: "Pictures that were not encoded: lost by the device, replaced by a newer one, or late."}
+	captureSignal = &metrics.Figure{Name: "gantry_capture_signal_connected", Labels: []string{"device"},
+		Help: "1 while pictures of the source go out, 0 while the slate does."}
+	encodeFrames = &metrics.Figure{Name: "gantry_encode_frames_total", Counter: true, Help: "Coded pictures."}
+	encodeKeys   = &metrics.Figure{Name: "gantry_encode_keyframes_total", Counter: true, Help: "Coded pictures at which decoding can begin."}
+	encodeBytes  = &metrics.Figure{Name: "gantry_encode_bytes_total", Counter: true, Help: "Bytes of coded pictures."}
+	encodeTarget = &metrics.Figure{Name: "gantry_encode_target_bits_per_second", Help: "Bitrate that the encoder is asked for."}
+	encodeOpened = &metrics.Figure{Name: "gantry_encode_restarts_total", Counter: true, Help: "Encoders opened after the first."}
+	audioPackets = &metrics.Figure{Name: "gantry_audio_packets_total", Counter: true, Labels: []string{"device"}, Help: "Coded packets of sound."}
+	uplinkUp     = &metrics.Figure{Name: "gantry_uplink_connected", Labels: []string{"uplink"}, Help: "1 while media flows to the destination."}
+	uplinkLosses = &metrics.Figure{Name: "gantry_uplink_errors_total", Counter: true, Labels: []string{"uplink"},
+		Help: "Connections that were lost or could not be made."}
+	uplinkCarries = &metrics.Figure{Name: "gantry_uplink_path_bits_per_second", Labels: []string{"uplink"},
+		Help: "What the path to the destination is said to carry; 0: not known."}
+	queueDropped = &metrics.Figure{Name: "gantry_queue_dropped_packets_total", Counter: true, Labels: []string{"uplink"},
+		Help: "Packets that waited too long for the destination."}
+	conditions = &metrics.Figure{Name: "gantry_health_conditions", Labels: []string{"severity"}, Help: "What is wrong now, by severity."}
+	uptime     = &metrics.Figure{Name: "gantry_process_uptime_seconds", Help: "Since the start."}
+	reloaded   = &metrics.Figure{Name: "gantry_config_reloads_total", Counter: true, Labels: []string{"result"}, Help: "Configuration files read again."}
+	lastReload = &metrics.Figure{Name: "gantry_config_last_reload_successful", Help: "0 while the file in place is not the one in use."}
+)
+
+// declare registers what the box measures.
+func (b *box) declare(r *metrics.Registry) {
+	r.Collect(b.samples, captureFrames, captureSlates, captureDropped, captureSignal, encodeFrames, encodeKeys, encodeBytes,
+		encodeTarget, encodeOpened, audioPackets, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, conditions, uptime, reloaded, lastReload)
+}
+
+func (b *box) samples() []metrics.Sample {
+	st := b.session.Status()
+	var list []metrics.Sample
+	add := func(f *metrics.Figure, v float64, labels ...string) {
+		list = append(list, metrics.Sample{Figure: f, Value: v, Labels: labels})
+	}
+	v, e := st.Video, st.Encoder
+	add(captureFrames, float64(v.Frames), v.Name)
+	add(captureSlates, float64(v.Slates), v.Name)
+	add(captureDropped, float64(v.Lost), v.Name, "lost")
+	add(captureDropped, float64(v.Replaced), v.Name, "replaced")
+	add(captureDropped, float64(v.Late), v.Name, "late")
+	add(captureSignal, truth(v.Signal), v.Name)
+	add(encodeFrames, float64(e.Frames))
+	add(encodeKeys, float64(e.KeyFrames))
+	add(encodeBytes, float64(e.Bytes))
+	add(encodeTarget, float64(e.Target))
+	add(encodeOpened, float64(max(e.Opened, 1)-1))
+	if st.Audio.Name != "" {
+		add(audioPackets, float64(st.Audio.Packets), st.Audio.Name)
+	}
+	for _, u := range st.Uplinks {
+		add(uplinkUp, truth(u.State == pipeline.Connected), u.Name)
+		add(uplinkLosses, float64(u.Losses), u.Name)
+		add(uplinkCarries, float64(u.Carries), u.Name)
+		add(queueDropped, float64(u.Dropped), u.Name)
+	}
+	bad := map[string]float64{"degraded": 0, "failing": 0, "broken": 0}
+	for _, c := range b.health.Conditions() {
+		bad[c.Severity.String()]++
+	}
+	for severity, n := range bad {
+		add(conditions, n, severity)
+	}
+	add(uptime, time.Since(b.began).Seconds())
+	b.reloads.mu.Lock()
+	defer b.reloads.mu.Unlock()
+	add(reloaded, float64(b.reloads.good), "good")
+	add(reloaded, float64(b.reloads.bad), "bad")
+	add(lastReload, truth(!b.reloads.failed))
+	return list
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"gantry/device/testsrc"
+	"gantry/device/v4l2"
+	"gantry/encoder"
+	"gantry/encoder/libav"
+	"gantry/encoder/openh264"
+	"gantry/media"
+)
+
+// A machine is what probe finds.
+type machine struct {
+	Version  string           `json:"version"`
+	Inputs   []v4l2.Info      `json:"inputs"`
+	Encoders []encoder.Result `json:"encoders"`
+	Missing  []string         `json:"missing,omitempty"` // encoders that this build lacks, and why
+}
+
+// probe tells what this machine has. Every encoder codes 30 pictures of 1280x720; it takes some seconds.
+func probe(ctx context.Context, asJSON bool, w io.Writer) error {
+	c := defaults()
+	m := machine{Version: version, Inputs: v4l2.List()}
+	if m.Inputs == nil {
+		m.Inputs = []v4l2.Info{}
+	}
+	params := c.Encoder.params()
+	params.Codec = media.NoCodec
+	m.Encoders = encoder.Probe(ctx, backends(), encoder.Trial{Format: testsrc.Default().Format(), Params: params, Decoder: decoder()})
+	for _, missing := range []string{libav.Missing(), openh264.Missing()} {
+		if missing != "" {
+			m.Missing = append(m.Missing, missing)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if asJSON {
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		return out.Encode(m)
+	}
+	return m.print(w)
+}
+
+// decoder returns how the probe looks at pictures: not at all without FFmpeg.
+func decoder() func(media.Codec) (encoder.Decoder, error) {
+	if libav.Missing() != "" {
+		return nil
+	}
+	return func(c media.Codec) (encoder.Decoder, error) { return libav.NewDecoder(c) }
+}
+
+func (m machine) print(w io.Writer) error {
+	fmt.Fprintf(w, "Inputs (video.source in the configuration):\n\n  testsrc  a moving picture with the time, any size and rate\n")
+	for _, in := range m.Inputs {
+		fmt.Fprintf(w, "  v4l2     %s: %s\n", in.Node, describeInput(in))
+		for _, f := range in.Formats {
+			note := ""
+			if !f.Supported {
+				note = " (gantryd does not take it)"
+			}
+			fmt.Fprintf(w, "             %-4s %s%s\n", f.FourCC, strings.Join(f.Sizes, ", "), note)
+		}
+	}
+	if len(m.Inputs) == 0 {
+		fmt.Fprintln(w, "  v4l2     no capture device: there is no /dev/video* that captures")
+	}
+	fmt.Fprint(w, "\nEncoders (encoder.backend), tried with 1280x720 at 30 pictures a second:\n\n")
+	var table strings.Builder
+	if err := encoder.Table(&table, m.Encoders); err != nil {
+		return err
+	}
+	for line := range strings.Lines(table.String()) {
+		fmt.Fprint(w, "  "+line)
+	}
+	for _, missing := range m.Missing {
+		fmt.Fprintf(w, "  not in this build: %s\n", missing)
+	}
+	return nil
+}
+
+func describeInput(in v4l2.Info) string {
+	if in.Error != "" {
+		return in.Error
+	}
+	parts := []string{fmt.Sprintf("%s (%s)", in.Card, in.Driver)}
+	for _, c := range in.Inputs {
+		if c.Selected {
+			parts = append(parts, strings.TrimSpace("input "+c.Name+" "+c.Signal))
+		}
+	}
+	if in.Current != "" {
+		parts = append(parts, "now "+in.Current)
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"gantry/internal/health"
+	"gantry/internal/metrics"
+	"gantry/internal/pipeline"
+	"gantry/internal/supervise"
+	"gantry/systemd"
+	"gantry/webui"
+)
+
+// How long the parts may take to stop. The service manager waits longer than all together.
+const (
+	sessionStop = 12 * time.Second
+	serverStop  = 2 * time.Second
+)
+
+var configBad = health.Warnable{Code: "config-bad", Severity: health.Broken}
+
+// A box is the running daemon.
+type box struct {
+	log     *slog.Logger
+	level   *slog.LevelVar
+	file    string
+	config  boxConfig
+	session *pipeline.Session
+	health  *health.Set
+	began   time.Time
+	reloads reloads
+}
+
+// serve runs the box until ctx ends.
+func serve(ctx context.Context, file, pprofAddr string, level *slog.LevelVar, log *slog.Logger) error {
+	c, err := load(file)
+	if err != nil {
+		return err
+	}
+	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now()}
+	b.setLevel(c.Log)
+	b.session = pipeline.New(spec(c, log), slate, b.health, log)
+
+	// In the order in which they stop: the media first, while the page and the watchdog still work.
+	g := supervise.NewGroup(log)
+	g.Add("session", sessionStop, b.session.Run)
+	g.Add("reload", time.Second, b.watchReload)
+	if err := b.addServers(g, c.HTTP, pprofAddr); err != nil {
+		return err
+	}
+	g.Add("service manager", time.Second, b.tellManager)
+	log.Info("started", "config", file, "version", version)
+	err = g.Run(ctx)
+	log.Info("stopped")
+	return err
+}
+
+func (b *box) addServers(g *supervise.Group, page, pprofAddr string) error {
+	if page != "" {
+		registry := metrics.New()
+		b.declare(registry)
+		if err := b.addServer(g, "page", page, webui.Handler(b, registry.Handler())); err != nil {
+			return err
+		}
+	}
+	if pprofAddr == "" {
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	return b.addServer(g, "pprof", pprofAddr, mux)
+}
+
+// addServer listens at once, so that an address in use is an error at the start, and serves as a member of the group.
+func (b *box) addServer(g *supervise.Group, name, addr string, h http.Handler) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("serve the %s: %w", name, err)
+	}
+	b.log.Info("serving", "what", name, "address", l.Addr().String())
+	g.Add(name, serverStop+time.Second, func(ctx context.Context) error {
+		requests, end := context.WithCancel(context.Background())
+		defer end()
+		s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+			ErrorLog:    slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
+			BaseContext: func(net.Listener) context.Context { return requests }}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		select {
+		case err := <-served:
+			return err
+		case <-ctx.Done():
+		}
+		end() // the event streams
+		limit, cancel := context.WithTimeout(context.Background(), serverStop)
+		defer cancel()
+		err := s.Shutdown(limit)
+		if err != nil {
+			err = s.Close()
+		}
+		<-served
+		return err
+	})
+	return nil
+}
+
+func (b *box) setLevel(name string) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(name)); err == nil { // Validate has seen it
+		b.level.Set(level)
+	}
+}
+
+// watchReload reads the file again at each SIGHUP.
+func (b *box) watchReload(ctx context.Context) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-hup:
+			b.reload()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// reload applies the file if it is good; a bad one changes nothing.
+func (b *box) reload() {
+	c, err := load(b.file)
+	b.reloads.note(err == nil)
+	b.health.Set(configBad, b.file, err)
+	if err != nil {
+		b.log.Error("configuration not reloaded", "config", b.file, "err", err)
+		return
+	}
+	if c.HTTP != b.config.HTTP {
+		b.log.Warn("the address of the page changes at the next start", "address", c.HTTP)
+	}
+	b.setLevel(c.Log)
+	b.session.Apply(spec(c, b.log))
+	b.config = c
+	b.log.Info("configuration reloaded", "config", b.file)
+}
+
+// tellManager says that the box is ready, what it does, and that it still makes progress.
+func (b *box) tellManager(ctx context.Context) error {
+	if err := systemd.Ready(b.summary()); err != nil {
+		b.log.Warn("service manager not told", "err", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- systemd.Watchdog(ctx, b.session.Progress) }()
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	said := ""
+	for {
+		select {
+		case <-tick.C:
+			if now := b.summary(); now != said {
+				said = now
+				_ = systemd.Status(now) // Ready has said what there is to say about failures
+			}
+		case <-ctx.Done():
+			_ = systemd.Stopping()
+			err := <-done
+			return err
+		}
+	}
+}
+
+func (b *box) summary() string {
+	st := b.session.Status()
+	parts := []string{"no signal"}
+	if st.Video.Signal {
+		parts[0] = st.Video.Format.String()
+	}
+	for _, u := range st.Uplinks {
+		parts = append(parts, u.Name+" "+string(u.State))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Status implements webui.Box.
+func (b *box) Status() webui.Status {
+	st, now := b.session.Status(), time.Now()
+	out := webui.Status{
+		Version: version, Time: now.UTC(), Uptime: now.Sub(b.began).Seconds(), Health: b.health.Conditions(),
+		Video: webui.Video{Name: st.Video.Name, Signal: st.Video.Signal, Reason: st.Video.Reason, Rate: st.Video.Rate,
+			Frames: st.Video.Frames, Slates: st.Video.Slates, Dropped: st.Video.Lost + st.Video.Replaced + st.Video.Late},
+		Encoder: webui.Encoder{Name: st.Encoder.Name, Reason: st.Encoder.Reason, Width: st.Encoder.Track.Width,
+			Height: st.Encoder.Track.Height, Ceiling: st.Encoder.Ceiling, Target: st.Encoder.Target, Bitrate: st.Encoder.Bitrate,
+			Rate: st.Encoder.Rate, KeyFrames: st.Encoder.KeyFrames},
+		Audio:   webui.Audio{Name: st.Audio.Name, Reason: st.Audio.Reason, Bitrate: st.Audio.Bitrate},
+		Uplinks: []webui.Uplink{},
+	}
+	if st.Video.Signal {
+		out.Video.Format = st.Video.Format.String()
+	}
+	if st.Encoder.Name != "" {
+		out.Encoder.Codec = st.Encoder.Track.Codec.String()
+	}
+	if st.Audio.Format.Rate != 0 {
+		out.Audio.Format, out.Audio.Codec = st.Audio.Format.String(), st.Audio.Codec.String()
+	}
+	for _, u := range st.Uplinks {
+		w := webui.Uplink{Name: u.Name, State: string(u.State), Since: u.Since.UTC(), Reason: u.Reason, Carries: u.Carries, Dropped: u.Dropped}
+		if !u.Next.IsZero() {
+			next := u.Next.UTC()
+			w.Next = &next
+		}
+		out.Uplinks = append(out.Uplinks, w)
+	}
+	return out
+}

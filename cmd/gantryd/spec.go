@@ -1,0 +1,108 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+
+	"gantry/device"
+	"gantry/device/testsrc"
+	"gantry/device/v4l2"
+	"gantry/encoder"
+	"gantry/encoder/libav"
+	"gantry/encoder/openh264"
+	"gantry/encoder/opus"
+	"gantry/internal/pipeline"
+	"gantry/media"
+	"gantry/uplink"
+	"gantry/uplink/whip"
+)
+
+// backends are the video encoders in this build, the best first. What the machine lacks says so when it is opened.
+func backends() []encoder.Backend {
+	all := append(libav.Backends(), openh264.Backends()...)
+	slices.SortStableFunc(all, func(a, b encoder.Backend) int {
+		switch {
+		case a.Hardware == b.Hardware:
+			return 0
+		case a.Hardware:
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+// spec turns the configuration into what the pipeline works with: the one place that knows which name means which package.
+func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
+	s := pipeline.Spec{
+		Video:   video(c.Video, log),
+		Audio:   audio(c.Audio, c.Opus),
+		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate},
+	}
+	for _, b := range backends() {
+		if b.Codec == s.Encoder.Params.Codec && (c.Encoder.Backend == auto || c.Encoder.Backend == b.Name) {
+			s.Encoder.Backends = append(s.Encoder.Backends, b)
+		}
+	}
+	for _, u := range c.Uplinks {
+		s.Uplinks = append(s.Uplinks, pipeline.Uplink{Name: u.Name, Key: u,
+			Open: func(log *slog.Logger) (uplink.Sender, error) { return whip.New(u.WHIP, log) }})
+	}
+	return s
+}
+
+func video(c videoConfig, log *slog.Logger) pipeline.Video {
+	if c.Source == sourceV4L2 {
+		return pipeline.Video{
+			Name: c.V4L2.Device, Key: c.V4L2, Format: slateFormat(c.V4L2),
+			Open: func(context.Context) (device.Source, error) { return opened(v4l2.Open(c.V4L2, log)) },
+		}
+	}
+	return pipeline.Video{
+		Name: sourceTest, Key: c.TestSrc, Format: c.TestSrc.Format(),
+		Open: func(context.Context) (device.Source, error) { return opened(testsrc.New(c.TestSrc)) },
+	}
+}
+
+// opened keeps a nil *T from becoming an interface that is not nil.
+func opened[T device.Source](src T, err error) (device.Source, error) {
+	if err != nil {
+		return nil, err
+	}
+	return src, nil
+}
+
+// slateFormat is what goes out before a device has said what it delivers: what was asked for, or 720p30.
+func slateFormat(c v4l2.Config) media.VideoFormat {
+	f := testsrc.Default().Format()
+	if c.Width > 0 && c.Height > 0 {
+		f.Width, f.Height = c.Width, c.Height
+	}
+	f.Rate.Num, f.Rate.Den = cmp.Or(c.Rate.Num, f.Rate.Num), cmp.Or(c.Rate.Den, f.Rate.Den)
+	return f
+}
+
+func audio(c audioConfig, o opus.Config) pipeline.Audio {
+	type key struct {
+		audioConfig
+		opus.Config
+	}
+	a := pipeline.Audio{Name: c.Source, Key: key{c, o}}
+	if c.Source == none {
+		return a
+	}
+	a.Track = media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2, Bitrate: o.Bitrate}
+	a.Open = func(context.Context) (device.AudioSource, error) { return testsrc.NewTone(), nil }
+	a.Encode = func(media.AudioFormat) (encoder.AudioEncoder, error) { return opus.New(o) }
+	return a
+}
+
+func slate(f media.VideoFormat, title, reason string) (pipeline.Still, error) {
+	s, err := testsrc.Slate(f, title, reason)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}

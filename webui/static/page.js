@@ -1,0 +1,109 @@
+// Shows what /api/v1/events says. All text goes in as text, never as markup: names and reasons come from outside.
+const $ = (selector) => document.querySelector(selector);
+
+function element(name, text, className) {
+  const e = document.createElement(name);
+  e.textContent = text;
+  if (className) e.className = className;
+  return e;
+}
+
+const bits = (v) => (v >= 1e6 ? `${(v / 1e6).toFixed(2)} Mbit/s` : `${Math.round(v / 1e3)} kbit/s`);
+const count = (v) => v.toLocaleString("en");
+
+function ago(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s < 60) return `${s} s`;
+  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
+  if (s < 86400) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
+}
+
+function state(section, text, className) {
+  const p = $(`#${section} .state`);
+  p.textContent = text;
+  p.className = `state ${className}`;
+}
+
+function facts(section, list) {
+  $(`#${section} dl`).replaceChildren(...list.filter(([, v]) => v).flatMap(([k, v]) => [element("dt", k), element("dd", v)]));
+}
+
+function showVideo(v) {
+  state("video", v.signal ? "Signal" : v.reason || "No picture yet", v.signal ? "good" : "bad");
+  facts("video", [["Source", v.name], ["Format", v.format], ["Measured", v.rate && `${v.rate.toFixed(1)} pictures/s`],
+    ["Pictures", count(v.frames)], ["Slate", v.slates && count(v.slates)], ["Lost", v.dropped && count(v.dropped)]]);
+}
+
+function showEncoder(e) {
+  state("encoder", e.name ? `${e.codec} with ${e.name}` : e.reason || "Waiting for a picture", e.name ? "good" : e.reason ? "bad" : "warn");
+  const meter = $("#bitrate");
+  meter.max = Math.max(e.ceiling, e.bitrate, 1);
+  meter.value = e.bitrate;
+  meter.textContent = bits(e.bitrate);
+  meter.parentElement.hidden = !e.name;
+  facts("encoder", [["Bitrate", e.name && bits(e.bitrate)], ["Target", e.name && `${bits(e.target)} of ${bits(e.ceiling)}`],
+    ["Size", e.width && `${e.width}x${e.height}`], ["Measured", e.rate && `${e.rate.toFixed(1)} pictures/s`], ["Key frames", count(e.key_frames)]]);
+}
+
+function showAudio(a) {
+  state("audio", !a.name ? "None" : a.reason || (a.bitrate ? "Signal" : "Waiting"), !a.name ? "" : a.reason ? "bad" : a.bitrate ? "good" : "warn");
+  facts("audio", a.name ? [["Source", a.name], ["Format", a.format], ["Codec", a.codec], ["Bitrate", a.bitrate && bits(a.bitrate)]] : []);
+}
+
+function showUplink(u, now) {
+  const box = document.createElement("div");
+  const since = ago((now - Date.parse(u.since)) / 1000);
+  const words = { connected: `on the air for ${since}`, connecting: `connecting for ${since}`, waiting: "not connected" }[u.state] || u.state;
+  const colour = { connected: "good", connecting: "warn" }[u.state] || (u.reason ? "bad" : "warn");
+  box.append(element("p", `${u.name}: ${words}`, `state ${colour}`));
+  const dl = document.createElement("dl");
+  const wait = u.next && (Date.parse(u.next) - now) / 1000;
+  for (const [k, v] of [["Why", u.reason], ["Next try", wait > 0 && `in ${ago(wait)}`], ["Path carries", u.carries && bits(u.carries)],
+    ["Dropped packets", u.dropped && count(u.dropped)]]) {
+    if (v) dl.append(element("dt", k), element("dd", v));
+  }
+  box.append(dl);
+  return box;
+}
+
+const names = {
+  "no-signal": "No signal", "source-down": "The input does not work", "encoder-down": "The encoder does not work",
+  "audio-down": "The sound input does not work", "uplink-down": "A destination cannot be reached",
+  "uplink-refused": "A destination refuses the stream", "config-bad": "The configuration file has errors and is not in use",
+};
+
+function show(s) {
+  const now = Date.parse(s.time);
+  $("#health").replaceChildren(...s.health.map((c) => {
+    const li = element("li", "", c.severity);
+    li.append(element("b", (names[c.code] || c.code) + (c.subject ? `: ${c.subject}` : "")),
+      element("span", `${c.reason} (for ${ago((now - Date.parse(c.since)) / 1000)})`));
+    return li;
+  }));
+  showVideo(s.video);
+  showEncoder(s.encoder);
+  showAudio(s.audio);
+  $("#uplinks .list").replaceChildren(...(s.uplinks.length ? s.uplinks.map((u) => showUplink(u, now))
+    : [element("p", "The configuration names none: nothing is sent.", "state warn")]));
+  const live = s.uplinks.filter((u) => u.state === "connected").length;
+  const summary = $("#summary");
+  summary.textContent = live ? `On the air to ${live} of ${s.uplinks.length}` : "Off the air";
+  summary.className = live === 0 || s.health.some((c) => c.severity !== "degraded") ? (live ? "warn" : "bad") : "good";
+  document.title = `${summary.textContent} · Gantry`;
+  $("#version").textContent = `Version ${s.version}`;
+  $("#uptime").textContent = `Up ${ago(s.uptime)}`;
+}
+
+// EventSource connects again by itself, except after an HTTP error: then this does.
+function watch() {
+  const events = new EventSource("api/v1/events");
+  events.onmessage = (e) => show(JSON.parse(e.data));
+  events.onerror = () => {
+    const summary = $("#summary");
+    summary.textContent = "The box does not answer; trying again";
+    summary.className = "bad";
+    if (events.readyState === EventSource.CLOSED) setTimeout(watch, 3000);
+  };
+}
+watch();

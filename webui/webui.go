@@ -1,0 +1,170 @@
+// Package webui is the box's own page: what goes in, what is made of it, where it goes, and what is wrong, live and in words;
+// the same as JSON and as server-sent events. It only reads.
+//
+// It knows no pipeline: whoever serves it implements Box. It asks nobody for a password, so it belongs on a loopback address;
+// requests that name another host are refused, so that no foreign web page can read it through the browser (DNS rebinding).
+package webui
+
+import (
+	"embed"
+	"encoding/json"
+	"io/fs"
+	"net"
+	"net/http"
+	"time"
+
+	"gantry/internal/health"
+)
+
+// A Box is what the page shows. Status is called from any goroutine, and is quick.
+type Box interface {
+	Status() Status
+}
+
+// A Status is what a box does at one moment. Texts are for people; a field that is empty or 0 is not known.
+type Status struct {
+	Version string             `json:"version"`
+	Time    time.Time          `json:"time"`   // of the box's clock, UTC
+	Uptime  float64            `json:"uptime"` // seconds
+	Health  []health.Condition `json:"health"` // the worst first
+	Video   Video              `json:"video"`
+	Encoder Encoder            `json:"encoder"`
+	Audio   Audio              `json:"audio"`
+	Uplinks []Uplink           `json:"uplinks"`
+}
+
+// Video is the input for pictures.
+type Video struct {
+	Name    string  `json:"name"`
+	Signal  bool    `json:"signal"` // its pictures go out, not the slate
+	Reason  string  `json:"reason,omitempty"`
+	Format  string  `json:"format,omitempty"`
+	Rate    float64 `json:"rate"`    // pictures a second, measured
+	Frames  uint64  `json:"frames"`  // from the source
+	Slates  uint64  `json:"slates"`  // pictures that stood in for it
+	Dropped uint64  `json:"dropped"` // lost by the device, or not encoded in time
+}
+
+// Encoder is the encoder for pictures.
+type Encoder struct {
+	Name      string  `json:"name,omitempty"`
+	Reason    string  `json:"reason,omitempty"` // why there is none
+	Codec     string  `json:"codec,omitempty"`
+	Width     int     `json:"width,omitempty"`
+	Height    int     `json:"height,omitempty"`
+	Ceiling   int     `json:"ceiling"` // bit/s that are configured
+	Target    int     `json:"target"`  // bit/s that the paths carry
+	Bitrate   float64 `json:"bitrate"` // bit/s, measured
+	Rate      float64 `json:"rate"`    // pictures a second, measured
+	KeyFrames uint64  `json:"key_frames"`
+}
+
+// Audio is the input for sound and its encoder.
+type Audio struct {
+	Name    string  `json:"name,omitempty"` // empty: there is no sound
+	Reason  string  `json:"reason,omitempty"`
+	Format  string  `json:"format,omitempty"`
+	Codec   string  `json:"codec,omitempty"`
+	Bitrate float64 `json:"bitrate"` // bit/s, measured
+}
+
+// Uplink is one destination.
+type Uplink struct {
+	Name    string     `json:"name"`
+	State   string     `json:"state"` // waiting, connecting or connected
+	Since   time.Time  `json:"since"`
+	Reason  string     `json:"reason,omitempty"` // why the last connection ended
+	Next    *time.Time `json:"next,omitempty"`   // when the next try is due
+	Carries int        `json:"carries"`          // bit/s that the path is said to carry
+	Dropped uint64     `json:"dropped"`          // packets that waited too long
+}
+
+const (
+	eventEvery  = time.Second
+	maxWatchers = 16 // open event streams at a time
+	writeLimit  = 5 * time.Second
+)
+
+//go:embed static
+var static embed.FS
+
+// Handler serves the page at /, the Status at /api/v1/status and every second at /api/v1/events, and metrics, if not nil, at
+// /metrics. Event streams end with their request's context.
+func Handler(box Box, metrics http.Handler) http.Handler {
+	files, err := fs.Sub(static, "static")
+	if err != nil {
+		panic(err) // the folder is embedded
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /", http.FileServerFS(files))
+	mux.HandleFunc("GET /api/v1/status", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(box.Status())
+	})
+	watchers := make(chan struct{}, maxWatchers)
+	mux.HandleFunc("GET /api/v1/events", func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case watchers <- struct{}{}:
+			defer func() { <-watchers }()
+			events(box, w, r)
+		default:
+			w.Header().Set("Retry-After", "10")
+			http.Error(w, "too many event streams are open", http.StatusServiceUnavailable)
+		}
+	})
+	if metrics != nil {
+		mux.Handle("GET /metrics", metrics)
+	}
+	return guard(mux)
+}
+
+// guard adds what a browser must know, and refuses hosts that are not this machine.
+func guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "+
+			"base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store")
+		if !local(r.Host) {
+			http.Error(w, "this page is served to this machine only, by the name localhost or its address", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func local(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// events sends the Status at once and then every second (HTML §9.2).
+func events(box Box, w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	control := http.NewResponseController(w)
+	tick := time.NewTicker(eventEvery)
+	defer tick.Stop()
+	for {
+		data, err := json.Marshal(box.Status())
+		if err != nil {
+			return
+		}
+		_ = control.SetWriteDeadline(time.Now().Add(writeLimit))
+		if _, err := w.Write(append(append([]byte("data: "), data...), "\n\n"...)); err != nil {
+			return
+		}
+		if err := control.Flush(); err != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
