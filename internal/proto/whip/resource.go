@@ -62,7 +62,10 @@ func (e *Endpoint) register(res *resource) bool {
 // watch takes a session out of the table when it ends.
 func (e *Endpoint) watch(res *resource) {
 	var expired <-chan time.Time
-	if res.unanswered {
+	res.mu.Lock()
+	unanswered := res.unanswered
+	res.mu.Unlock()
+	if unanswered {
 		t := time.NewTimer(CounterOfferLife)
 		defer t.Stop()
 		expired = t.C
