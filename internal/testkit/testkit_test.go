@@ -53,7 +53,7 @@ func TestLeaksAreFound(t *testing.T) {
 func leakyWorker(stop chan struct{}) { <-stop }
 
 func TestProcess(t *testing.T) {
-	p := Start(t, "/bin/sh", "-c", `echo "listening on 127.0.0.1:7"; trap 'echo bye; exit 0' TERM; while :; do sleep 0.02; done`)
+	p := Start(t, "/bin/sh", "-c", `trap 'echo bye; exit 0' TERM; echo "listening on 127.0.0.1:7"; while :; do sleep 0.02; done`)
 	if m := p.WaitLine(5*time.Second, `^listening on (\S+)$`); m[1] != "127.0.0.1:7" {
 		t.Errorf("got %q", m[1])
 	}

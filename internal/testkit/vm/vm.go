@@ -109,7 +109,8 @@ func (m *Machine) Stop() error {
 // Done is closed when the machine is off.
 func (m *Machine) Done() <-chan struct{} { return m.done }
 
-func (m *Machine) terminate() { m.stop.Do(func() { m.orders.Close() }) } // the end of its input is the guest's order to stop
+// terminate orders the guest to stop its command. The order waits in the pipe until the guest has booted.
+func (m *Machine) terminate() { m.stop.Do(func() { m.orders.WriteString("TERM\n") }) }
 
 // watch ends the machine with ctx.
 func (m *Machine) watch(ctx context.Context) {
@@ -337,7 +338,8 @@ func (b *boot) close() {
 	}
 	b.files = nil
 	if b.machine.orders != nil {
-		b.machine.terminate()
+		b.machine.stop.Do(func() {}) // nobody writes any more
+		b.machine.orders.Close()
 	}
 	b.copies.Wait()
 }
