@@ -5,6 +5,7 @@ package libav
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,4 +107,18 @@ func BenchmarkFFmpeg(b *testing.B) {
 	used := (cpuTime(syscall.RUSAGE_CHILDREN) - start).Seconds()
 	b.ReportMetric(used*1e3/float64(frames), "cpu-ms/frame")
 	b.ReportMetric(float64(frames)/used, "fps/core")
+}
+
+// resident returns the process's memory in bytes.
+func resident(tb testing.TB) int {
+	tb.Helper()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var size, pages int
+	if _, err := fmt.Sscan(string(b), &size, &pages); err != nil {
+		tb.Fatal(err)
+	}
+	return pages * os.Getpagesize()
 }

@@ -6,6 +6,7 @@ package libav
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"time"
 	"unsafe"
@@ -97,6 +98,9 @@ func (p picture) Release(*media.Frame) { C.av_frame_free(&p.f) }
 
 // wrap makes f, which it takes over, a Frame.
 func wrap(f *C.AVFrame) (*media.Frame, error) {
+	if f.decode_error_flags != 0 || f.flags&C.AV_FRAME_FLAG_CORRUPT != 0 {
+		return nil, errors.New("decode: damaged picture")
+	}
 	format := media.VideoFormat{Width: int(f.width), Height: int(f.height), FourCC: media.YU12}
 	switch f.format {
 	case C.AV_PIX_FMT_YUV420P:

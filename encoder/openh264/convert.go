@@ -1,6 +1,7 @@
 package openh264
 
 import (
+	"encoding/binary"
 	"fmt"
 	"image"
 
@@ -63,22 +64,49 @@ func (c *converter) i420(img *image.YCbCr, f *media.Frame, planes [][]byte) erro
 			splitTwo(c.own.Cb[y*c.own.CStride:][:c.width/2], c.own.Cr[y*c.own.CStride:], a, a[f.Planes[1].Stride:])
 		}
 	case media.YUYV, media.UYVY:
-		unpack := yuyv
+		first := 0
 		if c.in.FourCC == media.UYVY {
-			unpack = uyvy
+			first = 1
 		}
 		for y := 0; y < c.height; y += 2 {
 			a := planes[0][y*stride:]
-			unpack(c.own.Y[y*c.width:][:2*c.width], c.own.Cb[y/2*c.own.CStride:][:c.width/2], c.own.Cr[y/2*c.own.CStride:], a, a[stride:])
+			unpack(c.own.Y[y*c.width:][:2*c.width], c.own.Cb[y/2*c.own.CStride:][:c.width/2], c.own.Cr[y/2*c.own.CStride:],
+				a, a[stride:], first)
 		}
 	}
 	return nil
 }
 
+// The loops below take eight bytes at a time as one number: plain byte loops are too slow for a small ARM box.
+const (
+	even   = 0x00ff00ff00ff00ff // each second byte
+	fourth = 0x000000ff000000ff // each fourth byte
+	ones   = 0x0001000100010001
+)
+
+// squeeze moves the four even bytes of w together.
+func squeeze(w uint64) uint32 {
+	w &= even
+	w = (w | w>>8) & 0x0000ffff0000ffff
+	return uint32(w | w>>16)
+}
+
+// pair moves bytes 0 and 4 of w together.
+func pair(w uint64) uint16 {
+	w &= fourth
+	return uint16(w | w>>24)
+}
+
 // split takes a line of interleaved chroma apart.
 func split(u, v, uv []byte) {
 	v, uv = v[:len(u)], uv[:2*len(u)]
-	for i := range u {
+	i := 0
+	for ; i+4 <= len(u); i += 4 {
+		w := binary.LittleEndian.Uint64(uv[2*i:])
+		binary.LittleEndian.PutUint32(u[i:], squeeze(w))
+		binary.LittleEndian.PutUint32(v[i:], squeeze(w>>8))
+	}
+	for ; i < len(u); i++ {
 		u[i], v[i] = uv[2*i], uv[2*i+1]
 	}
 }
@@ -86,32 +114,38 @@ func split(u, v, uv []byte) {
 // splitTwo does so with the average of two lines.
 func splitTwo(u, v, a, b []byte) {
 	v, a, b = v[:len(u)], a[:2*len(u)], b[:2*len(u)]
-	for i := range u {
+	i := 0
+	for ; i+4 <= len(u); i += 4 {
+		p, q := binary.LittleEndian.Uint64(a[2*i:]), binary.LittleEndian.Uint64(b[2*i:])
+		binary.LittleEndian.PutUint32(u[i:], squeeze((p&even+q&even+ones)>>1))
+		binary.LittleEndian.PutUint32(v[i:], squeeze((p>>8&even+q>>8&even+ones)>>1))
+	}
+	for ; i < len(u); i++ {
 		u[i], v[i] = mean(a[2*i], b[2*i]), mean(a[2*i+1], b[2*i+1])
 	}
 }
 
 func mean(a, b byte) byte { return byte((uint(a) + uint(b) + 1) / 2) }
 
-// yuyv takes the lines a and b apart into two lines of luma and one of chroma.
-func yuyv(luma, u, v, a, b []byte) {
+// unpack takes the packed 4:2:2 lines a and b apart into two lines of luma and one of chroma. Luma is the byte at first of
+// each two, chroma the other.
+func unpack(luma, u, v, a, b []byte, first int) {
 	n := len(u)
 	v, a, b = v[:n], a[:4*n], b[:4*n]
 	top, bottom := luma[:2*n], luma[2*n:4*n]
-	for i := range n {
-		p, q := a[4*i:4*i+4:4*i+4], b[4*i:4*i+4:4*i+4]
-		top[2*i], top[2*i+1], bottom[2*i], bottom[2*i+1] = p[0], p[2], q[0], q[2]
-		u[i], v[i] = mean(p[1], q[1]), mean(p[3], q[3])
+	y, c := 8*first, 8*(1-first)
+	i := 0
+	for ; i+2 <= n; i += 2 {
+		p, q := binary.LittleEndian.Uint64(a[4*i:]), binary.LittleEndian.Uint64(b[4*i:])
+		binary.LittleEndian.PutUint32(top[2*i:], squeeze(p>>y))
+		binary.LittleEndian.PutUint32(bottom[2*i:], squeeze(q>>y))
+		w := (p>>c&even + q>>c&even + ones) >> 1
+		binary.LittleEndian.PutUint16(u[i:], pair(w))
+		binary.LittleEndian.PutUint16(v[i:], pair(w>>16))
 	}
-}
-
-func uyvy(luma, u, v, a, b []byte) {
-	n := len(u)
-	v, a, b = v[:n], a[:4*n], b[:4*n]
-	top, bottom := luma[:2*n], luma[2*n:4*n]
-	for i := range n {
-		p, q := a[4*i:4*i+4:4*i+4], b[4*i:4*i+4:4*i+4]
-		top[2*i], top[2*i+1], bottom[2*i], bottom[2*i+1] = p[1], p[3], q[1], q[3]
-		u[i], v[i] = mean(p[0], q[0]), mean(p[2], q[2])
+	if i < n {
+		p, q := a[4*i:], b[4*i:]
+		top[2*i], top[2*i+1], bottom[2*i], bottom[2*i+1] = p[first], p[first+2], q[first], q[first+2]
+		u[i], v[i] = mean(p[1-first], q[1-first]), mean(p[3-first], q[3-first])
 	}
 }
