@@ -85,7 +85,8 @@ func (m *udpMux) Close() error {
 	var errs []error
 	for i, x := range m.muxes {
 		errs = append(errs, x.Close())
-		<-m.sockets[i].unread
+		m.sockets[i].read.Lock() // the reader has returned, and will not come again
+		m.sockets[i].read.Unlock()
 	}
 	return errors.Join(errs...)
 }

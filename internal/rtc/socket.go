@@ -14,9 +14,8 @@ import (
 // it passes no queue and no goroutine of ICE.
 type socket struct {
 	*net.UDPConn
-	v4     bool
-	unread chan struct{} // closed when the mux has stopped reading
-	once   sync.Once
+	v4   bool
+	read sync.Mutex // held while the mux reads
 
 	mu    sync.RWMutex
 	peers map[netip.AddrPort]func([]byte)
@@ -27,7 +26,7 @@ func openSocket(network string, at *net.UDPAddr) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{UDPConn: c, v4: network == "udp4", unread: make(chan struct{}), peers: map[netip.AddrPort]func([]byte){}}
+	s := &socket{UDPConn: c, v4: network == "udp4", peers: map[netip.AddrPort]func([]byte){}}
 	s.control(func(fd int) {
 		// The forced form passes the limit of the system where the process may.
 		for _, o := range [][2]int{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
@@ -69,14 +68,13 @@ func (s *socket) route(addr netip.AddrPort, f func([]byte)) {
 
 // ReadFromAddrPort returns the next packet that is not a Peer's SRTP or SRTCP. ICE's mux calls it.
 func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
+	s.read.Lock()
+	defer s.read.Unlock()
 	for {
 		n, addr, err := s.ReadFromUDPAddrPort(b)
 		if err != nil {
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				continue // an ICMP answer to one peer is no fault of the socket
-			}
-			if errors.Is(err, net.ErrClosed) {
-				s.once.Do(func() { close(s.unread) })
 			}
 			return n, addr, err
 		}

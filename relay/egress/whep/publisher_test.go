@@ -133,7 +133,16 @@ func (p *publisher) write() {
 	p.frames = append(p.frames, sent)
 	p.mu.Unlock()
 	p.pub.Write(&media.Packet{Track: 1, PTS: p.pts, DTS: p.pts, Start: true, End: true, Data: []byte{0xfc, 0xff, 0xfe}})
+	p.mu.Lock()
 	p.pts += time.Second / 30
+	p.mu.Unlock()
+}
+
+// now returns how far the stream has come.
+func (p *publisher) now() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pts
 }
 
 // sent tells whether an access unit with these RTP payloads was published.

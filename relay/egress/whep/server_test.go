@@ -11,6 +11,7 @@ import (
 )
 
 func TestViewerSeesTheStream(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	p := publish(t, b.hub, "demo", nil)
 	c := b.play(t, "demo", clientOptions{})

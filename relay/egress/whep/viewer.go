@@ -139,7 +139,7 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 		}
 		seq := o.next + o.shift
 		stamp := e.start && e.capture != 0 && o.captureID != 0 && (e.key || e.pts-o.stamped >= time.Second)
-		if stamp {
+		if stamp && e.frame >= o.catch.frame { // squeezed time cannot be interpolated: each picture says its own
 			o.stamped = e.pts
 		}
 		buf := f.room(v, rtpHeader+captureHeader+len(e.data)+overhead)
