@@ -73,6 +73,7 @@ func (g *Group) Run(ctx context.Context) error {
 	}
 	for i, m := range g.members {
 		cancels[i]()
+		began := time.Now()
 		limit := time.NewTimer(m.limit)
 		for !done[i] {
 			select {
@@ -85,6 +86,7 @@ func (g *Group) Run(ctx context.Context) error {
 			}
 		}
 		limit.Stop()
+		g.log.Debug("stage stopped", "stage", m.name, "dur", time.Since(began).Round(time.Millisecond))
 	}
 	return errors.Join(errs...)
 }
