@@ -23,6 +23,9 @@ import (
 )
 
 func main() {
+	if self := os.Getenv("GANTRY_VM_PROGRAM"); self != "" {
+		os.Remove(self) // built by scripts/vm/run for this once
+	}
 	o := vm.Options{Stdout: os.Stdout, Stderr: os.Stderr}
 	flag.BoolVar(&o.Network, "network", false, "link the guest to the host; $GANTRY_VM_HOST is the host's address in the guest (needs root)")
 	flag.BoolVar(&o.TimeTravel, "time-travel", false, "let computing take no time of the guest's clock")

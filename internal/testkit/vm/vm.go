@@ -54,7 +54,8 @@ type Machine struct {
 	pid    int
 	done   chan struct{}
 	err    error
-	stop   sync.Once
+	stop   chan struct{} // closed by Stop
+	once   sync.Once
 }
 
 // VividNode is the capture node of a machine whose Options.Vivid is empty. Its input 0 is a webcam (320x180 to 3840x2160), its
@@ -80,7 +81,7 @@ func Start(ctx context.Context, o Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{done: make(chan struct{})}
+	m := &Machine{done: make(chan struct{}), stop: make(chan struct{})}
 	if m.job, err = os.MkdirTemp("", "gantry-vm-"); err != nil {
 		return nil, err
 	}
@@ -100,33 +101,46 @@ func (m *Machine) Wait() error {
 	return m.err
 }
 
-// Stop ends the command with SIGTERM and waits as Wait does.
+// Stop ends the command with SIGTERM, after 15 seconds the machine, and waits as Wait does.
 func (m *Machine) Stop() error {
-	m.terminate()
+	m.once.Do(func() { close(m.stop) })
 	return m.Wait()
 }
 
 // Done is closed when the machine is off.
 func (m *Machine) Done() <-chan struct{} { return m.done }
 
-// terminate orders the guest to stop its command. The order waits in the pipe until the guest has booted.
-func (m *Machine) terminate() { m.stop.Do(func() { m.orders.WriteString("TERM\n") }) }
-
-// watch ends the machine with ctx.
+// watch stops the machine when ctx ends or Stop is called.
 func (m *Machine) watch(ctx context.Context) {
 	select {
 	case <-m.done:
 		return
 	case <-ctx.Done():
+	case <-m.stop:
 	}
-	m.terminate()
-	t := time.NewTimer(grace)
-	defer t.Stop()
-	select {
-	case <-m.done:
-	case <-t.C:
-		syscall.Kill(-m.pid, syscall.SIGKILL) // the machine and its helper processes; not waited for yet, so the id is ours
+	// The guest hears an order only when it comes while somebody listens there, so it is repeated while the guest boots.
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	last := time.NewTimer(grace)
+	defer last.Stop()
+	for {
+		m.order()
+		select {
+		case <-m.done:
+			return
+		case <-again.C:
+		case <-last.C:
+			syscall.Kill(-m.pid, syscall.SIGKILL) // the machine and its helper processes; not waited for yet, so the id is ours
+			<-m.done
+			return
+		}
 	}
+}
+
+// order tells the guest to stop its command.
+func (m *Machine) order() {
+	m.orders.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)) // nobody may be reading any more
+	m.orders.WriteString("TERM\n")
 }
 
 // boot is what is needed while a machine starts, and until it is off.
@@ -338,7 +352,6 @@ func (b *boot) close() {
 	}
 	b.files = nil
 	if b.machine.orders != nil {
-		b.machine.stop.Do(func() {}) // nobody writes any more
 		b.machine.orders.Close()
 	}
 	b.copies.Wait()
