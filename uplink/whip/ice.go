@@ -150,6 +150,27 @@ func withICE(description string, f whip.Fragment) (string, error) {
 	return string(b), err
 }
 
+// splitTCP takes the TCP candidates out of a description, unless it has no other.
+func splitTCP(description string) (without string, tcp []string) {
+	var kept []string
+	udp := false
+	for _, line := range strings.SplitAfter(description, "\n") {
+		candidate, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "a=")
+		if ok && strings.HasPrefix(candidate, "candidate:") {
+			if f := strings.Fields(candidate); len(f) > 2 && strings.EqualFold(f[2], "tcp") {
+				tcp = append(tcp, candidate)
+				continue
+			}
+			udp = true
+		}
+		kept = append(kept, line)
+	}
+	if !udp {
+		return description, nil
+	}
+	return strings.Join(kept, ""), tcp
+}
+
 func withoutICE(all []sdp.Attribute) []sdp.Attribute {
 	kept := make([]sdp.Attribute, 0, len(all))
 	for _, a := range all {

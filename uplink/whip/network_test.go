@@ -252,3 +252,14 @@ func TestPathLost(t *testing.T) {
 		}
 	}
 }
+
+func TestSplitTCP(t *testing.T) {
+	const udp, tcp = "a=candidate:1 1 udp 1 192.0.2.1 9 typ host\r\n", "a=candidate:2 1 TCP 1 192.0.2.1 9 typ host tcptype passive\r\n"
+	without, held := splitTCP("v=0\r\n" + tcp + udp + "a=x\r\n")
+	if without != "v=0\r\n"+udp+"a=x\r\n" || len(held) != 1 || "a="+held[0]+"\r\n" != tcp {
+		t.Errorf("%q, held %q", without, held)
+	}
+	if without, held := splitTCP("v=0\r\n" + tcp); without != "v=0\r\n"+tcp || held != nil {
+		t.Errorf("TCP alone: %q, held %q", without, held)
+	}
+}

@@ -35,6 +35,7 @@ type station struct {
 	server *ingest.Server
 	web    *httptest.Server
 	link   *path // nil: directly
+	tcp    bool  // ICE-TCP passes beside the path
 }
 
 func newStation(t *testing.T, link *path) *station {
@@ -83,7 +84,11 @@ func (s *station) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Del("Content-Length")
 	w.WriteHeader(answer.Code)
-	_, _ = io.WriteString(w, s.link.rewrite(tcpCandidate.ReplaceAllString(answer.Body.String(), "")))
+	text := answer.Body.String()
+	if !s.tcp {
+		text = tcpCandidate.ReplaceAllString(text, "")
+	}
+	_, _ = io.WriteString(w, s.link.rewrite(text))
 }
 
 // recording returns the access units of 4 s of a moving picture, as x264 makes them, a key frame each second.
@@ -206,35 +211,50 @@ func (s *station) watch(t *testing.T, stream string, f func(seenPicture) bool) {
 	}
 }
 
-func (s *station) start(t *testing.T, stream string) (*Sender, *programme, func([32]byte) (time.Duration, bool), func() error) {
-	prog := newProgramme(1_000_000)
-	prog.Tracks[0].Profile = "64001e"
+// An onAir is a Sender that publishes the recording.
+type onAir struct {
+	*Sender
+	prog  *programme
+	taken func([32]byte) (time.Duration, bool)
+	ended chan error   // what Run returned
+	stop  func() error // ends Run and returns the same
+}
+
+func (s *station) start(t *testing.T, stream string) *onAir {
+	a := &onAir{prog: newProgramme(1_000_000), ended: make(chan error, 1)}
+	a.prog.Tracks[0].Profile = "64001e"
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	taken := prog.replay(ctx, t)
+	a.taken = a.prog.replay(ctx, t)
 	c := config(s.web.URL + "/whip/" + stream)
 	c.Token = token
-	sender, err := New(c, testLog(t))
+	var err error
+	a.Sender, err = New(c, testLog(t))
 	must(t, err)
-	done := make(chan error, 1)
-	go func() { done <- sender.Run(ctx, prog.Program) }()
-	stop := sync.OnceValue(func() error {
+	go func() {
+		a.ended <- a.Run(ctx, a.prog.Program)
+		close(a.ended)
+	}()
+	a.stop = func() error {
 		cancel()
-		return <-done
-	})
-	t.Cleanup(func() { _ = stop() })
-	return sender, prog, taken, stop
+		return <-a.ended
+	}
+	t.Cleanup(func() { _ = a.stop() })
+	connected(t, a.prog)
+	return a
 }
 
 // What the relay hands on is what was sent, and it knows to the millisecond when each picture was taken.
 func TestRelay(t *testing.T) {
 	t.Parallel()
 	s := newStation(t, nil)
-	sender, prog, taken, stop := s.start(t, "camera")
-	connected(t, prog)
+	a := s.start(t, "camera")
+	if remote := a.Stats().Remote; !strings.HasPrefix(remote, "udp/") {
+		t.Errorf("media goes to %s", remote)
+	}
 	count, off := 0, time.Duration(0)
 	s.watch(t, "camera", func(p seenPicture) bool {
-		pts, ok := taken(p.id)
+		pts, ok := a.taken(p.id)
 		if !ok {
 			t.Fatal("a picture that was never sent so")
 		}
@@ -256,13 +276,13 @@ func TestRelay(t *testing.T) {
 	sub, err := s.hub.Subscribe("camera", relay.Want{Packing: media.RTP})
 	must(t, err)
 	defer sub.Close()
-	before := sender.Stats().PLIs
+	before := a.Stats().PLIs
 	testkit.Eventually(t, 3*time.Second, "the subscriber's key frame request", func() bool {
 		sub.Feedback(media.Feedback{KeyFrame: true})
-		return sender.Stats().PLIs > before
+		return a.Stats().PLIs > before
 	})
-	testkit.Eventually(t, 5*time.Second, "round trip and estimate", func() bool { return sender.Stats().RTT > 0 && sender.Stats().Target > 0 })
-	must(t, stop())
+	testkit.Eventually(t, 5*time.Second, "round trip and estimate", func() bool { return a.Stats().RTT > 0 && a.Stats().Target > 0 })
+	must(t, a.stop())
 	testkit.Eventually(t, time.Second, "the session to be gone", func() bool { return s.server.Counters().Sessions.Load() == 0 })
 }
 
@@ -284,13 +304,12 @@ func TestRelayRefuses(t *testing.T) {
 func TestRelayLoss(t *testing.T) {
 	t.Parallel()
 	s := newStation(t, newPath(t))
-	sender, prog, taken, stop := s.start(t, "camera")
-	connected(t, prog)
+	a := s.start(t, "camera")
 	testkit.Eventually(t, 5*time.Second, "the stream", func() bool { _, err := s.hub.Live("camera"); return err == nil })
 	s.link.set(func(l *path) { l.lose = func(b []byte) bool { return isMedia(b) && rand.IntN(100) < 3 } })
 	count, gaps := 0, 0
 	s.watch(t, "camera", func(p seenPicture) bool {
-		if _, ok := taken(p.id); !ok || p.lost {
+		if _, ok := a.taken(p.id); !ok || p.lost {
 			gaps++
 		}
 		count++
@@ -298,7 +317,7 @@ func TestRelayLoss(t *testing.T) {
 	})
 	s.link.set(func(l *path) { l.lose = nil })
 	c := s.server.Counters()
-	stats := sender.Stats()
+	stats := a.Stats()
 	t.Logf("asked for %d, sent again %d, recovered %d, lost %d; %d of %d pictures damaged",
 		c.NACKs.Load(), stats.Retransmitted, c.Recovered.Load(), c.Lost.Load(), gaps, count)
 	if c.Recovered.Load() < 5 || c.Lost.Load() > 2 || gaps > 2 {
@@ -307,23 +326,22 @@ func TestRelayLoss(t *testing.T) {
 	if stats.Retransmitted > 3*c.Recovered.Load() {
 		t.Error("far more sent again than was lost")
 	}
-	must(t, stop())
+	must(t, a.stop())
 }
 
 // The path breaks and comes back: the same session goes on, in the relay too.
 func TestRelayICERestart(t *testing.T) {
 	t.Parallel()
 	s := newStation(t, newPath(t))
-	sender, prog, taken, stop := s.start(t, "camera")
-	connected(t, prog)
+	a := s.start(t, "camera")
 	s.watch(t, "camera", func(seenPicture) bool { return false })
 	s.link.set(func(l *path) { l.cut = true })
-	testkit.Eventually(t, 10*time.Second, "the path to be given up", func() bool { return sender.Stats().Restarts == 1 })
+	testkit.Eventually(t, 10*time.Second, "the path to be given up", func() bool { return a.Stats().Restarts == 1 })
 	s.link.set(func(l *path) { l.cut = false })
-	testkit.Eventually(t, 10*time.Second, "the new path", func() bool { return sender.Stats().Connected })
+	testkit.Eventually(t, 10*time.Second, "the new path", func() bool { return a.Stats().Connected })
 	count := 0
 	s.watch(t, "camera", func(p seenPicture) bool {
-		if _, ok := taken(p.id); !ok {
+		if _, ok := a.taken(p.id); !ok {
 			t.Error("a damaged picture")
 		}
 		count++
@@ -332,5 +350,45 @@ func TestRelayICERestart(t *testing.T) {
 	if n := s.server.Counters().Sessions.Load(); n != 1 {
 		t.Errorf("%d sessions", n)
 	}
-	must(t, stop())
+	must(t, a.stop())
+}
+
+// Where UDP does not pass, media goes over ICE-TCP (RFC 6544).
+func TestRelayWithoutUDP(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, newPath(t))
+	s.tcp = true
+	s.link.set(func(l *path) { l.cut = true })
+	a := s.start(t, "camera")
+	if remote := a.Stats().Remote; !strings.HasPrefix(remote, "tcp/") {
+		t.Errorf("media goes to %s", remote)
+	}
+	count := 0
+	s.watch(t, "camera", func(p seenPicture) bool {
+		if _, ok := a.taken(p.id); !ok {
+			t.Error("a damaged picture")
+		}
+		count++
+		return count < 30
+	})
+	must(t, a.stop())
+}
+
+// A server that ends the session is not waited for.
+func TestRelayEndsSession(t *testing.T) {
+	t.Parallel()
+	s := newStation(t, nil)
+	a := s.start(t, "camera")
+	s.watch(t, "camera", func(seenPicture) bool { return false })
+	begin := time.Now()
+	must(t, s.server.Close())
+	select {
+	case err := <-a.ended:
+		if err == nil || !strings.Contains(err.Error(), "server ended the session") {
+			t.Errorf("error %v", err)
+		}
+		t.Logf("noticed after %v", time.Since(begin).Round(time.Millisecond))
+	case <-time.After(10 * time.Second):
+		t.Error("not noticed")
+	}
 }

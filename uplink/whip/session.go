@@ -43,7 +43,9 @@ type session struct {
 	candidates *candidates
 	states     chan struct{} // the connection's state changed
 	answer     string        // the server's description
-	live       atomic.Bool   // media flows: connected, and not interrupted
+	held       []string      // its TCP candidates, until release
+	release    <-chan time.Time
+	live       atomic.Bool // media flows: connected, and not interrupted
 }
 
 func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {

@@ -18,9 +18,10 @@ const (
 	gatherTimeout  = 3 * time.Second        // full gathering: a STUN server that does not answer must not hold the offer back
 	trickleDelay   = 100 * time.Millisecond // candidates found within it share one PATCH
 	connectTimeout = 15 * time.Second
-	restartTimeout = 5 * time.Second // of an ICE restart: a new session takes no longer
-	refusedTimeout = time.Second     // to connect all the same, when the server refused our candidates
-	pathEvery      = 2 * time.Second // how often the local addresses are looked at
+	restartTimeout = 5 * time.Second        // of an ICE restart: a new session takes no longer
+	refusedTimeout = time.Second            // to connect all the same, when the server refused our candidates
+	tcpDelay       = 700 * time.Millisecond // UDP's lead over TCP
+	pathEvery      = 2 * time.Second        // how often the local addresses are looked at
 )
 
 // signal negotiates and then keeps the session: it trickles candidates and restarts ICE. It returns why the session ended;
@@ -80,11 +81,34 @@ func (s *session) negotiate(ctx context.Context) error {
 	if err := checkAnswer(answer.sdp, send); err != nil {
 		return fmt.Errorf("answer: %w", err)
 	}
-	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer.sdp}); err != nil {
+	if err := s.setAnswer(answer.sdp); err != nil {
 		return fmt.Errorf("answer: %w", err)
 	}
-	s.answer = answer.sdp
 	return nil
+}
+
+// setAnswer applies the server's description, but holds its TCP candidates back: pion nominates whatever answers first, and
+// media must not end on TCP where UDP passes.
+func (s *session) setAnswer(answer string) error {
+	now, later := splitTCP(answer)
+	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: now}); err != nil {
+		return err
+	}
+	s.answer, s.held, s.release = answer, later, nil
+	if len(later) > 0 {
+		s.release = time.After(tcpDelay)
+	}
+	return nil
+}
+
+// releaseTCP lets ICE try TCP as well.
+func (s *session) releaseTCP() {
+	for _, c := range s.held {
+		if err := s.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c}); err != nil {
+			s.log.Debug("candidate not used", "err", err)
+		}
+	}
+	s.held = nil
 }
 
 // finishOffer adds what RFC 9725 §4.4.1 and RFC 8840 §4.1 ask for and pion does not write.
@@ -188,6 +212,10 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-k.flush:
 			if err := k.send(ctx); err != nil {
 				return err
+			}
+		case <-k.release:
+			if !k.live.Load() {
+				k.releaseTCP()
 			}
 		case <-k.states:
 			if err := k.state(ctx); err != nil {
@@ -347,9 +375,8 @@ func (k *keeper) exchange(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("restart ICE: %w", err)
 	}
-	if err := k.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
+	if err := k.setAnswer(answer); err != nil {
 		return fmt.Errorf("restart ICE: %w", err)
 	}
-	k.answer = answer
 	return nil
 }
