@@ -53,7 +53,9 @@ type station struct {
 	publish atomic.Bool // whether media is written
 }
 
-func newStation(t *testing.T) *station {
+var camera = []media.Track{{Codec: media.H264, ClockRate: 90000, Width: 640, Height: 360, Profile: "42c01e"}}
+
+func newStation(t *testing.T, tracks []media.Track, units [][]byte) *station {
 	s := &station{t: t, hub: relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler))}
 	s.open()
 	s.server = serve(t, s.hub, nil, func(w http.ResponseWriter, r *http.Request) { s.whep.Load().ServeHTTP(w, r) })
@@ -62,7 +64,7 @@ func newStation(t *testing.T) *station {
 	s.publish.Store(true)
 	go func() {
 		defer close(ended)
-		s.broadcast(ctx, accessUnits(t))
+		s.broadcast(ctx, tracks, units)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -89,10 +91,9 @@ func (s *station) close() {
 }
 
 // broadcast publishes the units over and over, in their time.
-func (s *station) broadcast(ctx context.Context, units [][]byte) {
+func (s *station) broadcast(ctx context.Context, tracks []media.Track, units [][]byte) {
 	const interval = time.Second / 30
-	pub, err := s.hub.Publish("studio/wide", relay.Publisher{Protocol: "test", Tracks: []media.Track{
-		{Codec: media.H264, ClockRate: 90000, Width: 640, Height: 360, Profile: "42c01e"}}})
+	pub, err := s.hub.Publish("studio/wide", relay.Publisher{Protocol: "test", Tracks: tracks})
 	if err != nil {
 		s.t.Error(err)
 		return
@@ -101,11 +102,21 @@ func (s *station) broadcast(ctx context.Context, units [][]byte) {
 	begun := time.Now()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	sound := time.Duration(0)
 	for n := 0; ; n++ {
 		pts := time.Duration(n) * interval
-		pub.Sync(0, pts, begun.Add(pts))
-		if s.publish.Load() {
-			pub.Write(&media.Packet{PTS: pts, DTS: pts, Start: true, End: true, Key: n%len(units) == 0, Data: units[n%len(units)]})
+		for i, track := range tracks {
+			pub.Sync(uint8(i), pts, begun.Add(pts))
+			if !s.publish.Load() {
+				continue
+			}
+			if track.Codec.Video() {
+				pub.Write(&media.Packet{Track: uint8(i), PTS: pts, DTS: pts, Start: true, End: true, Key: n%len(units) == 0, Data: units[n%len(units)]})
+				continue
+			}
+			for ; sound <= pts; sound += 20 * time.Millisecond { // Opus: 20 ms of silence
+				pub.Write(&media.Packet{Track: uint8(i), PTS: sound, DTS: sound, Start: true, End: true, Key: true, Data: []byte{0xfc, 0xff, 0xfe}})
+			}
 		}
 		select {
 		case <-tick.C:
@@ -118,7 +129,7 @@ func (s *station) broadcast(ctx context.Context, units [][]byte) {
 const playing = status + `.state === "playing"`
 
 func TestPlayerPlays(t *testing.T) {
-	s := newStation(t)
+	s := newStation(t, camera, accessUnits(t))
 	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide?stats=1")
 	page.Wait(15*time.Second, playing, status)
 	frames := `(document.querySelector("gantry-player").player.stats?.video?.frames ?? 0)`
@@ -149,7 +160,7 @@ func TestPlayerPlays(t *testing.T) {
 
 // A publisher that stops for a while costs no session: the picture goes on by itself.
 func TestPlayerWaitsForThePublisher(t *testing.T) {
-	s := newStation(t)
+	s := newStation(t, camera, accessUnits(t))
 	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide")
 	page.Wait(15*time.Second, playing, status)
 	s.publish.Store(false)
@@ -164,7 +175,7 @@ func TestPlayerWaitsForThePublisher(t *testing.T) {
 
 // A relay that is restarted, with another key and at another media port, is found again.
 func TestPlayerSurvivesTheRelay(t *testing.T) {
-	s := newStation(t)
+	s := newStation(t, camera, accessUnits(t))
 	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide")
 	page.Wait(15*time.Second, playing, status)
 	chromium.Eval[bool](page, `(window.states = [], document.querySelector("gantry-player").addEventListener("state",
@@ -177,7 +188,7 @@ func TestPlayerSurvivesTheRelay(t *testing.T) {
 
 // Where the relay's media cannot come through, the viewer reads from where it should have come.
 func TestPlayerSaysThatMediaIsBlocked(t *testing.T) {
-	s := newStation(t)
+	s := newStation(t, camera, accessUnits(t))
 	// The answer names an address that is not ours and does not answer (RFC 5737).
 	blocked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == "PATCH" {

@@ -73,6 +73,7 @@ export class GantryPlayer extends EventTarget {
 
   /** Starts, or starts again at once where the player waits or has given up. Call it from a click where it is blocked. */
   play() {
+    if (this.#listeners.signal.aborted) return; // closed
     if (this.#run && this.#state.state === "blocked") return this.#startVideo();
     if (this.#run) return this.retry();
     const abort = new AbortController();
@@ -299,7 +300,7 @@ export class GantryPlayer extends EventTarget {
           await session.probe(); // where the relay still knows us, waiting is right
         }
       } else if (dark > limits.frozen) {
-        const codec = [video?.codec, video?.profile && `profile ${video.profile}`].filter(Boolean).join(", ");
+        const codec = [video?.codec ?? session.videoCodec, video?.profile && `profile ${video.profile}`].filter(Boolean).join(", ");
         throw Object.assign(new WhepError(have.frames ? "lost" : "undecodable"), {codec});
       }
     }

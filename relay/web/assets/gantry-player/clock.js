@@ -7,14 +7,14 @@ const cell = 4; // pixels of a cell in the small copy that is read
 
 let canvas = null;
 
-/** Returns the capture time of the picture on screen in UTC milliseconds, or null where it carries no mark. */
-export function readClock(video) {
-  const w = video.videoWidth, h = video.videoHeight;
+/** Returns the capture time of a picture of w by h pixels in UTC milliseconds, or null where it carries no mark. */
+export function readClock(picture, w, h) {
   if (w < 2 * columns || h < 48) return null;
   canvas ??= new OffscreenCanvas(columns * cell, rows * cell).getContext("2d", {willReadFrequently: true});
   let data;
   try {
-    canvas.drawImage(video, 0, h * top, w, h * (1 - top), 0, 0, columns * cell, rows * cell);
+    canvas.globalCompositeOperation = "copy";
+    canvas.drawImage(picture, 0, h * top, w, h * (1 - top), 0, 0, columns * cell, rows * cell);
     data = canvas.getImageData(0, 0, columns * cell, rows * cell).data;
   } catch {
     return null;

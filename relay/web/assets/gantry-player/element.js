@@ -146,6 +146,7 @@ export class GantryPlayerElement extends HTMLElement {
   #root;
   #timer = 0;
   #ticker = 0;
+  #placed = false; // in a document
   #key;
 
   constructor() {
@@ -164,11 +165,13 @@ export class GantryPlayerElement extends HTMLElement {
   #$(selector) { return this.#root.querySelector(selector); }
 
   connectedCallback() {
+    this.#placed = true;
     if (this.hasAttribute("src")) this.#open();
     this.#ticker = setInterval(() => this.#countDown(), 250);
   }
 
   disconnectedCallback() {
+    this.#placed = false;
     clearInterval(this.#ticker);
     clearTimeout(this.#timer);
     this.player?.close();
@@ -179,7 +182,7 @@ export class GantryPlayerElement extends HTMLElement {
     if (before === value) return;
     if (name === "stats") this.#showStats(value !== null && !off(value));
     else if (name === "controls") this.#$(".stage").classList.toggle("bare", off(value));
-    else if (!this.isConnected) return;
+    else if (!this.#placed) return; // connectedCallback reads them all
     else if (name === "src") this.#open();
     else if (this.player) {
       this.player.token = value ?? "";

@@ -61,7 +61,7 @@ export class Meter {
       }
     }
     if (ms === null && this.#source !== "capture time" && now >= this.#lookAgain) {
-      const clock = readClock(this.#video);
+      const clock = readClock(this.#video, frame.width, frame.height);
       // A test picture is read ten times a second, any other looked at now and then.
       this.#lookAgain = now + (clock === null ? 2_000 : 95);
       if (clock !== null) [ms, source] = [performance.timeOrigin + shown + this.#offset - clock, "picture"];

@@ -43,6 +43,9 @@ export class WhepSession extends EventTarget {
     return [...new Set(found.map(([, protocol, host, port]) => `${host.includes(":") ? `[${host}]` : host}:${port} ${protocol.toLowerCase()}`))];
   }
 
+  /** The codec that the relay sends pictures in, as both sides agreed: "H264". */
+  get videoCodec() { return this.pc?.remoteDescription?.sdp.match(/^m=video [\s\S]*?^a=rtpmap:\d+ ([^/\s]+)/m)?.[1] ?? ""; }
+
   get connected() { return this.pc?.connectionState === "connected"; }
   /** True once the relay has ended the session (a DTLS close_notify). */
   get ended() { return this.pc?.getReceivers().some((r) => r.transport?.state === "closed") ?? false; }
@@ -127,11 +130,11 @@ export class WhepSession extends EventTarget {
   /** Ends the session here and at the relay. `leaving` is for a page that is going away. */
   close(leaving = false) {
     this.#abort.abort();
-    this.pc?.close();
-    if (!this.#location) return;
+    const pc = this.pc;
+    if (!this.#location) return pc?.close();
     const headers = this.#options.token ? {Authorization: `Bearer ${this.#options.token}`} : {};
-    // The relay would notice by itself, but only after some seconds: nothing to do about an error here.
-    fetch(this.#location, {method: "DELETE", headers, keepalive: leaving}).catch(() => {});
+    // The relay would notice by itself, but later. The connection goes last, or the relay has ended the session already.
+    fetch(this.#location, {method: "DELETE", headers, keepalive: leaving, signal: AbortSignal.timeout(2_000)}).catch(() => {}).finally(() => pc.close());
     this.#location = null;
   }
 
