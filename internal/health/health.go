@@ -6,6 +6,7 @@ package health
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,17 @@ func (s Severity) String() string {
 
 // MarshalText writes what String returns.
 func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (s *Severity) UnmarshalText(text []byte) error {
+	for v := Degraded; v <= Broken; v++ {
+		if v.String() == string(text) {
+			*s = v
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not degraded, failing or broken", text)
+}
 
 // A Code names one kind of condition for good, for scripts and alarms: "no-signal", "uplink-down".
 type Code string

@@ -3,6 +3,7 @@ package health
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +41,10 @@ func TestConditions(t *testing.T) {
 			`{"code":"uplink-down","subject":"relay","severity":"degraded","reason":"connection refused","since":"2000-01-01T00:00:02Z"}]`
 		if got := text(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		var back []Condition
+		if err := json.Unmarshal([]byte(text()), &back); err != nil || !slices.Equal(back, s.Conditions()) {
+			t.Errorf("read back %v %v", back, err)
 		}
 		s.Clear(noSignal, "/dev/video0")
 		s.Set(uplinkDown, "relay", nil)
