@@ -34,8 +34,20 @@ type Options struct {
 type Page struct {
 	tb      testing.TB
 	ctx     context.Context
-	mu      sync.Mutex
-	console strings.Builder
+	console *consoleLog
+}
+
+// A consoleLog is what the page wrote; the browser's goroutine appends to it.
+type consoleLog struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// For returns the same tab for a subtest, whose failures are then its own.
+func (p *Page) For(tb testing.TB) *Page {
+	other := *p
+	other.tb = tb
+	return &other
 }
 
 // Open starts a browser and opens the address in it. The browser ends with the test; when the test failed, what the
@@ -54,7 +66,7 @@ func Launch(tb testing.TB, o Options) *Page {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Page{tb: tb}
+	p := &Page{tb: tb, console: new(consoleLog)}
 	// The allocator makes a fresh profile in the temporary folder, and removes it after the last process that uses it.
 	options := append([]chromedp.ExecAllocatorOption{}, chromedp.DefaultExecAllocatorOptions[:]...)
 	options = append(options,
@@ -121,9 +133,9 @@ func Launch(tb testing.TB, o Options) *Page {
 			if err != nil {
 				return
 			}
-			p.mu.Lock()
-			fmt.Fprintf(&p.console, "%s: %s\n", m.Type, m.Text)
-			p.mu.Unlock()
+			p.console.mu.Lock()
+			fmt.Fprintf(&p.console.text, "%s: %s\n", m.Type, m.Text)
+			p.console.mu.Unlock()
 		}
 	}()
 	return p
@@ -163,9 +175,9 @@ func (p *Page) Context() context.Context { return p.ctx }
 
 // Console returns what the page has written to its console so far, one message a line, uncaught exceptions included.
 func (p *Page) Console() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.console.String()
+	p.console.mu.Lock()
+	defer p.console.mu.Unlock()
+	return p.console.text.String()
 }
 
 // TryEval evaluates a JavaScript expression in the page and returns its value; a promise is awaited. It is for
