@@ -2,7 +2,6 @@ package vm
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -65,11 +64,7 @@ func RunBenchmarks(b *testing.B, o Options, pattern string, args ...string) {
 	if b.N > 1 {
 		return // they have run
 	}
-	binary, err := os.Executable()
-	if err != nil {
-		b.Fatal(err)
-	}
-	o.Cmd = append([]string{binary, "-test.run=^$", "-test.bench=" + pattern, "-test.benchmem"}, args...)
+	o.Cmd = append([]string{TestBinary(b), "-test.run=^$", "-test.bench=" + pattern, "-test.benchmem"}, args...)
 	o.Stdout, o.Stderr = os.Stdout, os.Stderr
 	Run(b, o)
 }
@@ -79,14 +74,7 @@ func RunBenchmarks(b *testing.B, o Options, pattern string, args ...string) {
 func RunTests(t *testing.T, o Options, pattern string) {
 	t.Helper()
 	Need(t)
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if raceEnabled {
-		binary = plainBinary(t)
-	}
-	o.Cmd = []string{binary, "-test.v", "-test.run=" + pattern, "-test.timeout=300s"}
+	o.Cmd = []string{TestBinary(t), "-test.v", "-test.run=" + pattern, "-test.timeout=300s"}
 	var output bytes.Buffer
 	o.Stdout, o.Stderr = &output, &output
 	if testing.Verbose() {
@@ -105,13 +93,20 @@ func RunTests(t *testing.T, o Options, pattern string) {
 	}
 }
 
-// plainBinary compiles the test binary of the working directory without the race detector, whose shadow memory does not fit
-// into a guest's address space.
-func plainBinary(t *testing.T) string {
+// TestBinary returns the calling test's binary in a form that runs in a guest. With -race that is another one, compiled from the
+// working directory: the race detector's shadow memory does not fit into a guest's address space.
+func TestBinary(t testing.TB) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "plain.test")
-	if text, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", out, ".").CombinedOutput(); err != nil {
-		t.Fatal(fmt.Errorf("compile the tests without -race: %w: %s", err, text))
+	if raceEnabled {
+		out := filepath.Join(t.TempDir(), "plain.test")
+		if text, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", out, ".").CombinedOutput(); err != nil {
+			t.Fatalf("compile the tests without -race: %v: %s", err, text)
+		}
+		return out
 	}
-	return out
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return binary
 }

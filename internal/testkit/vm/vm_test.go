@@ -86,10 +86,7 @@ func TestKernelThatCannotRunInit(t *testing.T) {
 // Two machines at once, each with its own link, echo over TCP and UDP, started from either end.
 func TestNetwork(t *testing.T) {
 	vm.Need(t)
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	binary := vm.TestBinary(t)
 	for _, name := range []string{"one", "two"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
