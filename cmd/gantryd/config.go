@@ -146,7 +146,9 @@ func (c encoderConfig) Validate() error {
 	errs := []error{oneOf("codec", c.Codec, "h264")}
 	names := []string{auto}
 	for _, b := range backends() {
-		names = append(names, b.Name)
+		if b.Codec == media.H264 {
+			names = append(names, b.Name)
+		}
 	}
 	errs = append(errs, oneOf("backend", c.Backend, names...))
 	if c.Bitrate < 50_000 || c.Bitrate > 100_000_000 {
@@ -158,7 +160,9 @@ func (c encoderConfig) Validate() error {
 	if c.GOP != 0 && c.GOP < 100*time.Millisecond || c.GOP > time.Minute {
 		errs = append(errs, fmt.Errorf("gop: %v is not from 100ms to 1m, or 0s for key frames on demand only", c.GOP))
 	}
-	errs = append(errs, oneOf("profile", c.Profile, "", "baseline", "main", "high"))
+	if c.Profile != "" {
+		errs = append(errs, oneOf("profile", c.Profile, "baseline", "main", "high"))
+	}
 	if c.Threads < 0 || c.Threads > 64 {
 		errs = append(errs, fmt.Errorf("threads: %d is not from 1 to 64, or 0 for as many as the machine has", c.Threads))
 	}
