@@ -365,7 +365,7 @@ func TestKernelRefuses(t *testing.T) {
 		{"layout", func(c *Config) { c.Format = "NM12" }, "it offers YUYV"},
 		{"size", func(c *Config) { c.Width, c.Height = 642, 362 }, "it offers 320x180"},
 		{"rate", func(c *Config) { c.Width, c.Height, c.Rate = 1920, 1080, media.Rational{Num: 333, Den: 1} }, "it offers"},
-		{"input", func(c *Config) { c.Input = 7 }, "1 (HDMI 0)"},
+		{"input", func(c *Config) { c.Input = 7 }, "1 (HDMI 0"},
 		{"rate of a signal", func(c *Config) { c.Input, c.Rate = hdmi, media.Rational{Num: 17, Den: 1} }, "the signal is"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
