@@ -31,9 +31,9 @@ func elsewhere(t *testing.T, html string) string {
 }
 
 // A page of somebody else imports the module, the element, or frames the player page: each plays.
-func TestPlayerIsEmbedded(t *testing.T) {
+func playerIsEmbedded(t *testing.T, page *chromium.Page) {
 	s := newStation(t, camera, accessUnits(t))
-	page := chromium.Open(t, chromium.Options{}, elsewhere(t, strings.ReplaceAll(`
+	page.Navigate(elsewhere(t, strings.ReplaceAll(`
 		<video id="plain" width="320"></video>
 		<gantry-player id="element" src="RELAY/whep/studio/wide" controls="0"></gantry-player>
 		<iframe src="RELAY/play/studio/wide" width="640" height="360" allow="autoplay; fullscreen"></iframe>
@@ -68,9 +68,9 @@ func TestPlayerIsEmbedded(t *testing.T) {
 }
 
 // A session moves to a new path by ICE restart without an interruption.
-func TestPlayerRestartsICE(t *testing.T) {
+func playerRestartsICE(t *testing.T, page *chromium.Page) {
 	s := newStation(t, camera, accessUnits(t))
-	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/none?autoplay=0")
+	page.Navigate(s.server.URL + "/play/none?autoplay=0")
 	got := chromium.Eval[string](page, `(async () => {
 		const {WhepSession} = await import("/gantry-player/whep.js");
 		const session = new WhepSession({url: "/whep/studio/wide"});
@@ -108,7 +108,7 @@ func TestPlayerWithoutLeaveForSound(t *testing.T) {
 	page.Wait(5*time.Second, `!document.querySelector("gantry-player").video.muted`, "")
 }
 
-func TestPlayerSaysThatItCannotDecode(t *testing.T) {
+func playerSaysThatItCannotDecode(t *testing.T, page *chromium.Page) {
 	for _, c := range []struct {
 		name   string
 		track  media.Track
@@ -119,6 +119,7 @@ func TestPlayerSaysThatItCannotDecode(t *testing.T) {
 		{"undecodable", camera[0], "undecodable", []string{"cannot decode it", "It is coded in H264"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			page := page.For(t)
 			noise := make([][]byte, 30)
 			for i := range noise {
 				noise[i] = make([]byte, 900)
@@ -130,7 +131,7 @@ func TestPlayerSaysThatItCannotDecode(t *testing.T) {
 				copy(noise[i], []byte{0, 0, 0, 1, nalu, 1})
 			}
 			s := newStation(t, []media.Track{c.track}, noise)
-			page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide")
+			page.Navigate(s.server.URL + "/play/studio/wide")
 			page.Wait(25*time.Second, fmt.Sprintf("%s.reason === %q", status, c.reason), status)
 			text := chromium.Eval[string](page, visible)
 			for _, want := range c.words {
@@ -144,9 +145,9 @@ func TestPlayerSaysThatItCannotDecode(t *testing.T) {
 }
 
 // The clock in the test source's picture is read as it was drawn, at any size.
-func TestPlayerReadsTheClockInThePicture(t *testing.T) {
+func playerReadsTheClockInThePicture(t *testing.T, page *chromium.Page) {
 	server := serve(t, onAir, nil, http.NotFound)
-	page := chromium.Open(t, chromium.Options{}, server.URL+"/play/demo?autoplay=0")
+	page.Navigate(server.URL + "/play/demo?autoplay=0")
 	at := time.UnixMilli(1_790_000_123_457)
 	for _, size := range [][2]int{{320, 180}, {640, 360}, {1280, 720}, {1920, 1080}, {854, 480}} {
 		w, h := size[0], size[1]

@@ -128,9 +128,9 @@ func (s *station) broadcast(ctx context.Context, tracks []media.Track, units [][
 
 const playing = status + `.state === "playing"`
 
-func TestPlayerPlays(t *testing.T) {
+func playerPlays(t *testing.T, page *chromium.Page) {
 	s := newStation(t, camera, accessUnits(t))
-	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide?stats=1")
+	page.Navigate(s.server.URL + "/play/studio/wide?stats=1")
 	page.Wait(15*time.Second, playing, status)
 	frames := `(document.querySelector("gantry-player").player.stats?.video?.frames ?? 0)`
 	page.Wait(10*time.Second, frames+" > 60", `document.querySelector("gantry-player").player.stats`)
@@ -159,9 +159,9 @@ func TestPlayerPlays(t *testing.T) {
 }
 
 // A publisher that stops for a while costs no session: the picture goes on by itself.
-func TestPlayerWaitsForThePublisher(t *testing.T) {
+func playerWaitsForThePublisher(t *testing.T, page *chromium.Page) {
 	s := newStation(t, camera, accessUnits(t))
-	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide")
+	page.Navigate(s.server.URL + "/play/studio/wide")
 	page.Wait(15*time.Second, playing, status)
 	s.publish.Store(false)
 	page.Wait(10*time.Second, status+`.state === "stalled"`, status)
@@ -174,9 +174,9 @@ func TestPlayerWaitsForThePublisher(t *testing.T) {
 }
 
 // A relay that is restarted, with another key and at another media port, is found again.
-func TestPlayerSurvivesTheRelay(t *testing.T) {
+func playerSurvivesTheRelay(t *testing.T, page *chromium.Page) {
 	s := newStation(t, camera, accessUnits(t))
-	page := chromium.Open(t, chromium.Options{}, s.server.URL+"/play/studio/wide")
+	page.Navigate(s.server.URL + "/play/studio/wide")
 	page.Wait(15*time.Second, playing, status)
 	chromium.Eval[bool](page, `(window.states = [], document.querySelector("gantry-player").addEventListener("state",
 		(e) => states.push([e.detail.state, e.detail.reason])), true)`)
@@ -187,7 +187,7 @@ func TestPlayerSurvivesTheRelay(t *testing.T) {
 }
 
 // Where the relay's media cannot come through, the viewer reads from where it should have come.
-func TestPlayerSaysThatMediaIsBlocked(t *testing.T) {
+func playerSaysThatMediaIsBlocked(t *testing.T, page *chromium.Page) {
 	s := newStation(t, camera, accessUnits(t))
 	// The answer names an address that is not ours and does not answer (RFC 5737).
 	blocked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -209,7 +209,7 @@ func TestPlayerSaysThatMediaIsBlocked(t *testing.T) {
 		_, _ = w.Write([]byte(text))
 	}))
 	t.Cleanup(blocked.Close)
-	page := chromium.Open(t, chromium.Options{}, blocked.URL+"/play/studio/wide")
+	page.Navigate(blocked.URL + "/play/studio/wide")
 	page.Wait(20*time.Second, status+`.reason === "no-route"`, status)
 	text := chromium.Eval[string](page, visible)
 	for _, want := range []string{"cannot get through", fmt.Sprintf("203.0.113.9:%d udp", s.media.Addr().Port()), "--public-address"} {

@@ -18,6 +18,27 @@ import (
 	"gantry/relay/access"
 )
 
+// One browser runs them all: to start one takes longer than most of them.
+func TestInBrowser(t *testing.T) {
+	page := chromium.Launch(t, chromium.Options{})
+	for name, test := range map[string]func(*testing.T, *chromium.Page){
+		"Index": indexPage, "IndexEmpty": indexPageEmpty, "IndexAsksForAToken": indexPageAsksForAToken,
+		"SaysWhyNothingPlays": playerSaysWhyNothingPlays, "BacksOff": playerBacksOff, "TakesAToken": playerTakesAToken,
+		"ReadsICEServers": playerReadsICEServers, "ReadsTheClockInThePicture": playerReadsTheClockInThePicture,
+		"Plays": playerPlays, "WaitsForThePublisher": playerWaitsForThePublisher, "SurvivesTheRelay": playerSurvivesTheRelay,
+		"RestartsICE": playerRestartsICE, "IsEmbedded": playerIsEmbedded, "SaysThatMediaIsBlocked": playerSaysThatMediaIsBlocked,
+		"SaysThatItCannotDecode": playerSaysThatItCannotDecode,
+	} {
+		t.Run(name, func(t *testing.T) {
+			test(t, page.For(t))
+			page.For(t).Navigate("about:blank")
+		})
+	}
+	if console := page.Console(); strings.Contains(console, "Content Security Policy") || strings.Contains(console, "Uncaught") {
+		t.Errorf("the console shows:\n%s", console)
+	}
+}
+
 // serve runs a Site with whep as its WHEP endpoint.
 func serve(t *testing.T, hub Hub, policy *access.Policy, whep http.HandlerFunc) *httptest.Server {
 	t.Helper()
@@ -49,7 +70,7 @@ const (
 )
 
 // Whatever keeps the picture away, the viewer reads what it is and what to do.
-func TestPlayerSaysWhyNothingPlays(t *testing.T) {
+func playerSaysWhyNothingPlays(t *testing.T, page *chromium.Page) {
 	var answer atomic.Value // func(w, r)
 	server := serve(t, onAir, nil, func(w http.ResponseWriter, r *http.Request) {
 		answer.Load().(func(http.ResponseWriter, *http.Request))(w, r)
@@ -62,7 +83,6 @@ func TestPlayerSaysWhyNothingPlays(t *testing.T) {
 			problem(w, status, detail)
 		}
 	}
-	page := chromium.Launch(t, chromium.Options{})
 	for _, c := range []struct {
 		name, query   string
 		answer        func(http.ResponseWriter, *http.Request)
@@ -86,6 +106,7 @@ func TestPlayerSaysWhyNothingPlays(t *testing.T) {
 			[]string{"does not answer", "Is it running"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			page := page.For(t)
 			answer.Store(c.answer)
 			page.Navigate(server.URL + "/play/studio/wide" + c.query)
 			page.Wait(10*time.Second, fmt.Sprintf("%s.state === %q && %s.reason === %q", status, c.state, status, c.reason), status)
@@ -98,13 +119,10 @@ func TestPlayerSaysWhyNothingPlays(t *testing.T) {
 			screenshot(t, page, c.name)
 		})
 	}
-	if console := page.Console(); strings.Contains(console, "Content Security Policy") || strings.Contains(console, "Uncaught") {
-		t.Errorf("the console shows:\n%s", console)
-	}
 }
 
 // Retry-After is honoured, and pauses grow: a relay that is in trouble is not stormed.
-func TestPlayerBacksOff(t *testing.T) {
+func playerBacksOff(t *testing.T, page *chromium.Page) {
 	var posts atomic.Int32
 	retryAfter := "30"
 	server := serve(t, onAir, nil, func(w http.ResponseWriter, r *http.Request) {
@@ -114,7 +132,7 @@ func TestPlayerBacksOff(t *testing.T) {
 		}
 		problem(w, http.StatusConflict, "stream is not live")
 	})
-	page := chromium.Open(t, chromium.Options{}, server.URL+"/play/demo")
+	page.Navigate(server.URL + "/play/demo")
 	page.Wait(10*time.Second, status+`.state === "waiting"`, status)
 	if left := chromium.Eval[float64](page, status+".retryAt - performance.now()"); left < 25_000 || left > 38_000 {
 		t.Errorf("the next attempt is in %.0f ms; the relay asked for 30 s", left)
@@ -141,7 +159,7 @@ func TestPlayerBacksOff(t *testing.T) {
 }
 
 // The form on the player page takes the token to the relay.
-func TestPlayerTakesAToken(t *testing.T) {
+func playerTakesAToken(t *testing.T, page *chromium.Page) {
 	policy := guarded()
 	server := serve(t, onAir, policy, func(w http.ResponseWriter, r *http.Request) {
 		if err := policy.Play(access.Token(r), "demo"); err != nil {
@@ -150,16 +168,16 @@ func TestPlayerTakesAToken(t *testing.T) {
 		}
 		problem(w, http.StatusConflict, "stream is not live")
 	})
-	page := chromium.Open(t, chromium.Options{}, server.URL+"/play/demo")
+	page.Navigate(server.URL + "/play/demo")
 	page.Wait(10*time.Second, status+`.reason === "token"`, status)
 	chromium.Eval[bool](page, fmt.Sprintf(`(() => { const root = document.querySelector("gantry-player").shadowRoot;
 		root.querySelector("input[name=token]").value = %q; root.querySelector("form button").click(); return true; })()`, playToken))
 	page.Wait(10*time.Second, status+`.reason === "not-live"`, status)
 }
 
-func TestIndexPage(t *testing.T) {
+func indexPage(t *testing.T, page *chromium.Page) {
 	server := serve(t, onAir, nil, http.NotFound)
-	page := chromium.Open(t, chromium.Options{}, server.URL)
+	page.Navigate(server.URL)
 	page.Wait(10*time.Second, `document.querySelectorAll("article").length === 3`, "document.body.innerText")
 	text := chromium.Eval[string](page, "document.body.innerText")
 	for _, want := range []string{"2 streams on the air · 15 viewers", "studio/wide", "H264 Constrained Baseline · 1280×720 · 30 fps", "Opus · stereo · 127 kb/s",
@@ -174,9 +192,9 @@ func TestIndexPage(t *testing.T) {
 	screenshot(t, page, "index")
 }
 
-func TestIndexPageEmpty(t *testing.T) {
+func indexPageEmpty(t *testing.T, page *chromium.Page) {
 	server := serve(t, fixedHub{}, nil, http.NotFound)
-	page := chromium.Open(t, chromium.Options{}, server.URL)
+	page.Navigate(server.URL)
 	page.Wait(10*time.Second, `document.body.innerText.includes("Nothing is on the air")`, "document.body.innerText")
 	if text := chromium.Eval[string](page, "document.body.innerText"); !strings.Contains(text, server.URL+"/whip/demo") {
 		t.Errorf("the page does not tell where to publish:\n%s", text)
@@ -184,9 +202,9 @@ func TestIndexPageEmpty(t *testing.T) {
 	screenshot(t, page, "index-empty")
 }
 
-func TestIndexPageAsksForAToken(t *testing.T) {
+func indexPageAsksForAToken(t *testing.T, page *chromium.Page) {
 	server := serve(t, onAir, guarded(), http.NotFound)
-	page := chromium.Open(t, chromium.Options{}, server.URL)
+	page.Navigate(server.URL)
 	page.Wait(10*time.Second, `!document.querySelector("#ask").hidden`, "document.body.innerText")
 	screenshot(t, page, "index-token")
 	page.Navigate(server.URL + "/?token=" + playToken)
@@ -197,9 +215,9 @@ func TestIndexPageAsksForAToken(t *testing.T) {
 }
 
 // The Link field's servers reach the peer connection, others do not (RFC 9725 §4.6).
-func TestPlayerReadsICEServers(t *testing.T) {
+func playerReadsICEServers(t *testing.T, page *chromium.Page) {
 	server := serve(t, onAir, nil, http.NotFound)
-	page := chromium.Open(t, chromium.Options{}, server.URL+"/play/demo?autoplay=0")
+	page.Navigate(server.URL + "/play/demo?autoplay=0")
 	for header, want := range map[string]string{
 		``:                                      `[]`,
 		`<stun:stun.example>; rel="ice-server"`: `[{"urls":"stun:stun.example"}]`,
