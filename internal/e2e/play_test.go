@@ -41,11 +41,16 @@ window.watchStream = async (seconds) => {
   audio.createMediaStreamSource(stream).connect(analyser);
   const spectrum = new Float32Array(analyser.frequencyBinCount), wave = new Float32Array(analyser.fftSize);
   const out = {counters: [], unread: 0, width: 0, height: 0, tones: [], level: 0};
-  let canvas = null, g = null;
+  let canvas = null, g = null, last = null;
   const end = performance.now() + seconds * 1000;
   while (performance.now() < end) {
     const {value: frame, done} = await reader.read();
     if (done) break;
+    if (frame.timestamp === last) { // the browser shows a picture again when the next one is late
+      frame.close();
+      continue;
+    }
+    last = frame.timestamp;
     if (!canvas || canvas.width !== frame.displayWidth || canvas.height !== frame.displayHeight) {
       canvas = new OffscreenCanvas(frame.displayWidth, frame.displayHeight);
       g = canvas.getContext("2d", {willReadFrequently: true});
@@ -80,24 +85,52 @@ type watched struct {
 	Level    float64 `json:"level"`
 }
 
+// attempts is how often a test may ask for an undisturbed stretch: another program that takes the processors for a moment
+// makes a camera leave pictures out, and that is right.
+const attempts = 3
+
+// undisturbed runs try until it returns no error, and fails the test after the last attempt.
+func undisturbed(t *testing.T, try func() error) {
+	t.Helper()
+	for n := 1; ; n++ {
+		err := try()
+		if err == nil {
+			return
+		}
+		if n == attempts {
+			t.Errorf("%v (attempt %d)", err, n)
+			return
+		}
+		t.Logf("%v (attempt %d)", err, n)
+	}
+}
+
+// rising returns an error unless each counter is one more than the one before.
+func rising(counters []int) error {
+	for i := 1; i < len(counters); i++ {
+		if counters[i] != counters[i-1]+1 {
+			return fmt.Errorf("after picture %d comes %d; %d pictures in all", counters[i-1], counters[i], len(counters))
+		}
+	}
+	return nil
+}
+
 // The whole path: what gantryd draws is what Chromium shows, picture by picture, with its sound.
 func TestChromiumPlaysTheDemo(t *testing.T) {
 	_, viewer := startDemo(t)
 	p := openPlayer(t, viewer)
 	chromium.Eval[bool](p, strings.Replace(watcher, testsrcMark, testsrc.DecodeJS, 1))
 	time.Sleep(2 * time.Second) // the browser's jitter buffer settles: pictures of the first second come in a burst
-	got := chromium.Eval[watched](p, "watchStream(10)")
-
+	var got watched
+	undisturbed(t, func() error {
+		got = chromium.Eval[watched](p, "watchStream(10)")
+		if len(got.Counters) < 290 || got.Unread > 0 {
+			return fmt.Errorf("10 s gave %d pictures with a readable counter and %d without, want about 300 and none", len(got.Counters), got.Unread)
+		}
+		return rising(got.Counters)
+	})
 	if got.Width != 1280 || got.Height != 720 {
 		t.Errorf("the picture is %dx%d, want 1280x720", got.Width, got.Height)
-	}
-	if len(got.Counters) < 280 || got.Unread > 0 {
-		t.Errorf("10 s gave %d pictures with a readable counter and %d without, want about 300 and none", len(got.Counters), got.Unread)
-	}
-	for i := 1; i < len(got.Counters); i++ {
-		if got.Counters[i] != got.Counters[i-1]+1 {
-			t.Errorf("after picture %d comes %d", got.Counters[i-1], got.Counters[i])
-		}
 	}
 	// A steady 440 Hz on the left and 880 Hz on the right, and a 1 kHz beep each second.
 	heard := 0
@@ -106,7 +139,7 @@ func TestChromiumPlaysTheDemo(t *testing.T) {
 			heard++
 		}
 	}
-	if heard < len(got.Tones)*8/10 || got.Level < 0.05 {
+	if heard < len(got.Tones)*8/10 || heard == 0 || got.Level < 0.05 {
 		t.Errorf("the sound is not the tone: loudest frequencies %v Hz, level %.3f", got.Tones, got.Level)
 	}
 
@@ -128,15 +161,24 @@ func TestFFmpegDecodesWhatAViewerReceives(t *testing.T) {
 	_, viewer := startDemo(t)
 	out := filepath.Join(t.TempDir(), "seen.h264")
 	watch := strings.Replace(viewer, "/play/", "/whep/", 1)
-	said, err := exec.Command(testkit.Bin(t, "gantry-relay"), "watch", "--wait", "--frames", "150", "--timeout", "30s", "--out", out, watch).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, said)
-	}
-	checkMarks(t, out, 1280, 720, 150)
+	undisturbed(t, func() error {
+		said, err := exec.Command(testkit.Bin(t, "gantry-relay"), "watch", "--wait", "--frames", "150", "--timeout", "30s", "--out", out, watch).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, said)
+		}
+		counters, unread := decodeMarks(t, out, 1280, 720)
+		if len(counters)+unread != 150 {
+			t.Fatalf("ffmpeg decodes %d pictures of the 150 received", len(counters)+unread)
+		}
+		if unread > 0 {
+			return fmt.Errorf("%d pictures without a readable counter", unread)
+		}
+		return rising(counters)
+	})
 }
 
-// checkMarks decodes an H.264 file with ffmpeg and checks that the burnt-in counters of its pictures rise by one.
-func checkMarks(t *testing.T, path string, width, height, want int) {
+// decodeMarks decodes an H.264 file with ffmpeg, which must find no fault in it, and reads the burnt-in counters.
+func decodeMarks(t *testing.T, path string, width, height int) (counters []int, unread int) {
 	t.Helper()
 	cmd := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-err_detect", "explode", "-i", path,
 		"-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-")
@@ -147,21 +189,17 @@ func checkMarks(t *testing.T, path string, width, height, want int) {
 		t.Fatalf("ffmpeg decodes: %v\n%s", err, &complaints)
 	}
 	size := width * height
-	if len(pictures)%size != 0 || len(pictures)/size < want {
-		t.Fatalf("%d bytes are no %d pictures of %dx%d", len(pictures), want, width, height)
+	if len(pictures)%size != 0 {
+		t.Fatalf("%d bytes are no pictures of %dx%d", len(pictures), width, height)
 	}
-	last, first := uint32(0), true
-	for n := 0; len(pictures) > 0; n++ {
-		mark, err := testsrc.Decode(pictures[:size], width, width, height)
-		if err != nil {
-			t.Fatalf("picture %d: %v", n, err)
+	for ; len(pictures) > 0; pictures = pictures[size:] {
+		if mark, err := testsrc.Decode(pictures[:size], width, width, height); err != nil {
+			unread++
+		} else {
+			counters = append(counters, int(mark.Counter))
 		}
-		if !first && mark.Counter != last+1 {
-			t.Errorf("after picture %d comes %d", last, mark.Counter)
-		}
-		last, first = mark.Counter, false
-		pictures = pictures[size:]
 	}
+	return counters, unread
 }
 
 // Chromium's own encoder and WebRTC stack publish its fake camera; another Chromium plays it, and ffmpeg decodes it.
