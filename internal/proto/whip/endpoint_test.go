@@ -361,10 +361,12 @@ func FuzzEndpoint(f *testing.F) {
 	f.Add(http.MethodPatch, "live/demo/ID", FragmentType, `W/"a", "b"`, "a="+host)
 	f.Add(http.MethodDelete, "live/demo/ID/", "", "", "")
 	f.Add(http.MethodPost, "live/demo/ID/layer/x", "", "", "")
-	e := NewEndpoint(Options{Prefix: "/whep/", Log: quiet, Limits: Limits{Rate: -1},
-		Accept: func(context.Context, Offer) (Answer, error) { return Answer{SDP: "v=0\r\n", Session: newFake()}, nil }})
-	f.Cleanup(func() { _ = e.Close() })
+	f.Add(http.MethodPost, strings.Repeat("x", maxStream), SDPType, "", offer) // a session's path is longer
+	f.Add(http.MethodPost, strings.Repeat("x", 2*maxStream), SDPType, "", offer)
 	f.Fuzz(func(t *testing.T, method, path, contentType, match, body string) {
+		e := NewEndpoint(Options{Prefix: "/whep/", Log: quiet,
+			Accept: func(context.Context, Offer) (Answer, error) { return Answer{SDP: "v=0\r\n", Session: newFake()}, nil }})
+		defer e.Close()
 		opened := post(e).Header().Get("Location")
 		r, err := http.NewRequest(method, "/", strings.NewReader(body))
 		if err != nil {

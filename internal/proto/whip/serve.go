@@ -16,8 +16,11 @@ import (
 // bodyTime is how long a client may take to send a body.
 const bodyTime = 10 * time.Second
 
-// maxPath bounds the part of the path behind the prefix.
-const maxPath = 512
+// What may stand behind the prefix, in bytes: a stream's name, and after it a session with its extension.
+const (
+	maxStream = 256
+	maxPath   = 2 * maxStream
+)
 
 // ServeHTTP answers one request. It finds the session first, then the method; a path without a session is an endpoint.
 func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -102,6 +105,10 @@ func (e *Endpoint) addICEServers(h http.Header, token, stream string) {
 
 // servePost opens a session (RFC 9725 §4.2).
 func (e *Endpoint) servePost(w http.ResponseWriter, r *http.Request, stream string, remote netip.AddrPort) {
+	if len(stream) > maxStream {
+		e.fail(w, r, Errorf(http.StatusNotFound, "the name of a stream has at most %d bytes", maxStream))
+		return
+	}
 	token, inURL := requestToken(r)
 	if e.options.Authorize != nil {
 		if err := e.options.Authorize(token, stream); err != nil {
