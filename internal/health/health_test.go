@@ -54,3 +54,13 @@ func TestConditions(t *testing.T) {
 		}
 	})
 }
+
+func FuzzSeverity(f *testing.F) {
+	f.Add("degraded")
+	f.Fuzz(func(t *testing.T, text string) {
+		var s Severity
+		if err := s.UnmarshalText([]byte(text)); err == nil && s.String() != text {
+			t.Fatalf("%q became %v", text, s)
+		}
+	})
+}
