@@ -56,7 +56,7 @@ func newClient(endpoint string, token secret.String) (*client, error) {
 	return &client{http: &http.Client{Transport: transport, CheckRedirect: refuse}, endpoint: u, token: token}, nil
 }
 
-// close frees the connections and waits for none: an idle connection has no goroutine of its own to wait for after it.
+// close frees idle connections. The next request opens a new one, from an address that this machine still has.
 func (c *client) close() { c.http.CloseIdleConnections() }
 
 // An answer is what the server said to the offer.

@@ -14,6 +14,8 @@ import (
 	"github.com/pion/logging"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/stun/v3"
+	"github.com/pion/transport/v4"
+	"github.com/pion/transport/v4/stdnet"
 	"github.com/pion/webrtc/v4"
 
 	"gantry/internal/proto/whip"
@@ -209,6 +211,19 @@ func pathLost(pair *webrtc.ICECandidatePair) bool {
 		}
 	}
 	return true
+}
+
+// currentNet is the machine's network as it is now. pion's own lists the interfaces once, so that an ICE restart would gather
+// the addresses that are gone.
+type currentNet struct{ stdnet.Net }
+
+// Interfaces lists them anew.
+func (*currentNet) Interfaces() ([]*transport.Interface, error) {
+	now, err := stdnet.NewNet()
+	if err != nil {
+		return nil, err
+	}
+	return now.Interfaces()
 }
 
 func hostPort(c *webrtc.ICECandidate) string {

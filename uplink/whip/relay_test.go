@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -39,9 +40,15 @@ type station struct {
 }
 
 func newStation(t *testing.T, link *path) *station {
-	log := slog.New(slog.DiscardHandler)
-	port, err := rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, log)
+	port, err := rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
 	must(t, err)
+	web, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	return newStationOn(t, port, web, link)
+}
+
+func newStationOn(t *testing.T, port *rtc.Port, web net.Listener, link *path) *station {
+	log := slog.New(slog.DiscardHandler)
 	cfg := relay.Default()
 	cfg.Hold = 0
 	s := &station{hub: relay.NewHub(cfg, log), link: link}
@@ -51,9 +58,11 @@ func newStation(t *testing.T, link *path) *station {
 		}
 		return nil
 	}}
+	var err error
 	s.server, err = ingest.New(ingest.Default(), s.hub, port.Configure, access, log)
 	must(t, err)
-	s.web = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.web = &httptest.Server{Listener: web, Config: &http.Server{Handler: http.HandlerFunc(s.serve)}}
+	s.web.Start()
 	t.Cleanup(func() {
 		s.web.Close()
 		_ = s.server.Close()

@@ -73,6 +73,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	}
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = library
+	settings.SetNet(&currentNet{})
 	settings.SetICETimeouts(disconnectedAfter, failedAfter, keepAlive)
 	settings.SetSTUNGatherTimeout(gatherTimeout)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // a publisher has no address to hide from its server

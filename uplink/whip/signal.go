@@ -351,6 +351,7 @@ func (k *keeper) exchange(ctx context.Context) error {
 	if err := k.pc.SetConfiguration(webrtc.Configuration{ICEServers: servers}); err != nil {
 		k.log.Debug("ICE servers not used", "err", err)
 	}
+	k.http.close() // what broke the path broke them too, and they would not notice in time
 	k.candidates.reset()
 	offer, err := k.pc.CreateOffer(&webrtc.OfferOptions{ICERestart: true})
 	if err != nil {
