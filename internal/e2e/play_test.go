@@ -41,7 +41,8 @@ window.watchStream = async (seconds) => {
   audio.createMediaStreamSource(stream).connect(analyser);
   const spectrum = new Float32Array(analyser.frequencyBinCount), wave = new Float32Array(analyser.fftSize);
   const out = {counters: [], unread: 0, width: 0, height: 0, tones: [], level: 0};
-  let canvas = null, g = null, last = null;
+  const canvas = new OffscreenCanvas(320, 180), g = canvas.getContext("2d", {willReadFrequently: true}); // enough to read the mark
+  let last = null;
   const end = performance.now() + seconds * 1000;
   while (performance.now() < end) {
     const {value: frame, done} = await reader.read();
@@ -51,13 +52,9 @@ window.watchStream = async (seconds) => {
       continue;
     }
     last = frame.timestamp;
-    if (!canvas || canvas.width !== frame.displayWidth || canvas.height !== frame.displayHeight) {
-      canvas = new OffscreenCanvas(frame.displayWidth, frame.displayHeight);
-      g = canvas.getContext("2d", {willReadFrequently: true});
-    }
-    g.drawImage(frame, 0, 0);
+    [out.width, out.height] = [frame.displayWidth, frame.displayHeight];
+    g.drawImage(frame, 0, 0, canvas.width, canvas.height);
     frame.close();
-    [out.width, out.height] = [canvas.width, canvas.height];
     const mark = gantryDecodeMark(g.getImageData(0, 0, canvas.width, canvas.height));
     if (mark) out.counters.push(mark.counter); else out.unread++;
     if (out.counters.length % 10 === 0) {
