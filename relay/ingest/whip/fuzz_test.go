@@ -169,4 +169,3 @@ func BenchmarkReceive(b *testing.B) {
 		i++
 	}
 }
-
