@@ -23,4 +23,9 @@ func suite(t *testing.T, name string) encodertest.Suite {
 }
 
 func TestX264(t *testing.T) { suite(t, "libx264").Run(t) }
-func TestX265(t *testing.T) { suite(t, "libx265").Run(t) }
+
+func TestX265(t *testing.T) {
+	s := suite(t, "libx265")
+	s.Sibling = true
+	s.Run(t)
+}

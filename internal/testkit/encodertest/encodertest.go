@@ -27,6 +27,8 @@ type Suite struct {
 	FullColour bool
 	// Scales: it codes pictures in another size than they come.
 	Scales bool
+	// Sibling: its conversions are those of another back end, which runs the whole suite.
+	Sibling bool
 }
 
 // Format returns a format of 30 pictures a second in BT.709.
@@ -114,9 +116,14 @@ func Drain(tb testing.TB, e encoder.Encoder) []*media.Packet {
 	}
 }
 
-// Decode decodes a whole stream with ffmpeg to packed YU12 pictures of that size. Any complaint of ffmpeg fails the test.
-func Decode(tb testing.TB, codec media.Codec, packets []*media.Packet, width, height int) [][]byte {
+// Decode decodes a whole stream with ffmpeg to packed YU12 pictures of that size, in the stream's own range. Any complaint of
+// ffmpeg fails the test.
+func Decode(tb testing.TB, codec media.Codec, packets []*media.Packet, width, height int, rng media.ColourRange) [][]byte {
 	tb.Helper()
+	format := "yuv420p"
+	if rng == media.RangeFull {
+		format = "yuvj420p" // with the other name, some versions convert to limited range and some do not
+	}
 	demuxer := map[media.Codec]string{media.H264: "h264", media.H265: "hevc", media.AV1: "obu"}[codec]
 	file := filepath.Join(tb.TempDir(), "stream")
 	var stream bytes.Buffer
@@ -127,7 +134,7 @@ func Decode(tb testing.TB, codec media.Codec, packets []*media.Packet, width, he
 		tb.Fatal(err)
 	}
 	cmd := exec.Command("ffmpeg", "-nostdin", "-v", "warning", "-xerror", "-f", demuxer, "-i", file,
-		"-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "yuv420p", "-")
+		"-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", format, "-")
 	var complaint strings.Builder
 	cmd.Stderr = &complaint
 	raw, err := cmd.Output()
