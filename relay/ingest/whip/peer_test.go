@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/pion/interceptor"
+	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4"
@@ -211,14 +212,33 @@ type peer struct {
 	answer   string
 }
 
+// newPeer offers every codec that pion knows, with RTX.
 func newPeer(t testing.TB) *peer {
 	t.Helper()
 	var m webrtc.MediaEngine
 	if err := m.RegisterDefaultCodecs(); err != nil {
 		t.Fatal(err)
 	}
+	return newPeerWith(t, &m)
+}
+
+// newSimplePeer offers H.264 alone, without RTX.
+func newSimplePeer(t testing.TB) *peer {
+	t.Helper()
+	var m webrtc.MediaEngine
+	if err := m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: 96, RTPCodecCapability: avcCapability}, webrtc.RTPCodecTypeVideo); err != nil {
+		t.Fatal(err)
+	}
+	return newPeerWith(t, &m)
+}
+
+var avcCapability = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeH264, ClockRate: 90000,
+	SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}
+
+func newPeerWith(t testing.TB, m *webrtc.MediaEngine) *peer {
+	t.Helper()
 	var chain interceptor.Registry
-	if err := webrtc.RegisterDefaultInterceptors(&m, &chain); err != nil {
+	if err := webrtc.RegisterDefaultInterceptors(m, &chain); err != nil {
 		t.Fatal(err)
 	}
 	var e webrtc.SettingEngine
@@ -226,7 +246,7 @@ func newPeer(t testing.TB) *peer {
 	e.SetICEMulticastDNSMode(1)
 	e.SetIPFilter(func(ip net.IP) bool { return ip.IsLoopback() })
 	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(&m), webrtc.WithInterceptorRegistry(&chain), webrtc.WithSettingEngine(e)).
+	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(m), webrtc.WithInterceptorRegistry(&chain), webrtc.WithSettingEngine(e)).
 		NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		t.Fatal(err)
@@ -244,8 +264,7 @@ func (p *peer) close() {
 func (p *peer) addVideo() {
 	p.t.Helper()
 	var err error
-	p.video, err = webrtc.NewTrackLocalStaticRTP(webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeH264, ClockRate: 90000,
-		SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}, "video", "gantry")
+	p.video, err = webrtc.NewTrackLocalStaticRTP(avcCapability, "video", "gantry")
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -276,7 +295,7 @@ func (p *peer) add(track webrtc.TrackLocal) *webrtc.RTPSender {
 				return
 			}
 			for _, pkt := range packets {
-				if strings.HasPrefix(strings.TrimPrefix(strings.TrimSpace(typeName(pkt)), "*rtcp."), "PictureLoss") && video {
+				if _, ok := pkt.(*rtcp.PictureLossIndication); ok && video {
 					select {
 					case p.plis <- struct{}{}:
 					default:

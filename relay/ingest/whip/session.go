@@ -85,6 +85,9 @@ func (s *session) negotiate(ctx context.Context, offer string, sections []*secti
 	}
 	_ = s.Trickle(proto.Fragment{Candidates: candidates})
 	if err := s.answer(ctx); err != nil {
+		if refusal := (*proto.Error)(nil); !errors.As(err, &refusal) {
+			err = refused("the offer cannot be answered: %v", err)
+		}
 		return "", err
 	}
 	answer = s.pc.LocalDescription().SDP

@@ -86,6 +86,7 @@ func trickle(ufrag, pwd, candidates string) string {
 }
 
 func TestConformance01To04(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	offer := offered(t)
 	t.Run("01 02 an offer is answered 201 with SDP and Location", func(t *testing.T) {
@@ -145,6 +146,7 @@ func TestConformance01To04(t *testing.T) {
 
 // Rows about what may be offered, and what the answer is.
 func TestConformance05To22(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	offer := offered(t)
 	answered := func(t *testing.T, sdp string) string {
@@ -217,6 +219,7 @@ func TestConformance05To22(t *testing.T) {
 }
 
 func TestConformance06(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	p := newPeer(t)
 	p.addVideo()
@@ -250,6 +253,7 @@ func TestConformance06(t *testing.T) {
 }
 
 func TestConformance07(t *testing.T) {
+	t.Parallel()
 	b := startWith(t, Access{}, Default(), func(e *webrtc.SettingEngine) {
 		e.SetICETimeouts(500*time.Millisecond, time.Second, 100*time.Millisecond)
 	})
@@ -265,6 +269,7 @@ func TestConformance07(t *testing.T) {
 }
 
 func TestConformance08And25And30(t *testing.T) {
+	t.Parallel()
 	turn := proto.Link{URL: "turn:turn.example.net?transport=udp", Rel: proto.RelICEServer,
 		Params: map[string]string{"username": "u", "credential": "c", "credential-type": "password"}}
 	b := start(t, Access{
@@ -347,6 +352,7 @@ func TestConformance08And25And30(t *testing.T) {
 }
 
 func TestConformance09To15(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	offer := offered(t)
 	session, etag := b.open(t, offer)
@@ -393,6 +399,7 @@ func TestConformance09To15(t *testing.T) {
 
 // 10, 16, 17: an ICE restart moves a live session to new credentials; a failed one leaves it alone.
 func TestConformance16And17(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	p := newPeer(t)
 	p.addVideo()
@@ -462,6 +469,7 @@ func TestConformance16And17(t *testing.T) {
 }
 
 func TestConformance23And24(t *testing.T) {
+	t.Parallel()
 	cfg := Default()
 	cfg.Limits.Sessions = 1
 	b := startWith(t, Access{}, cfg, nil)
@@ -480,6 +488,7 @@ func TestConformance23And24(t *testing.T) {
 
 // 27: the layers of a simulcast offer are answered (RFC 8853 §5.3.2) and become tracks by their RIDs.
 func TestConformance27(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	p := newPeer(t)
 	capability := webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeVP8, ClockRate: 90000}
@@ -530,15 +539,16 @@ func TestConformance27(t *testing.T) {
 	if v.tracks[0].RID != "hi" || v.tracks[1].RID != "lo" {
 		t.Errorf("tracks %+v", v.tracks)
 	}
-	for i, units := range v.units {
-		if !slices.ContainsFunc(units, func(u unitSeen) bool { return u.key }) || v.tracks[i].Width != 320 || v.tracks[i].Height != 180 {
-			t.Errorf("track %d has no key frame, or not its size: %+v", i, v.tracks[i])
+	for i, track := range b.hub.Streams()[0].Publishers[0].Tracks {
+		if !slices.ContainsFunc(v.units[i], func(u unitSeen) bool { return u.key }) || track.Width != 320 || track.Height != 180 {
+			t.Errorf("track %d has no key frame, or not its size: %+v", i, track)
 		}
 	}
 }
 
 // 29: session URLs cannot be guessed. Rate limits are tested in internal/proto/whip.
 func TestConformance29(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	offer := offered(t)
 	seen := map[string]bool{}

@@ -1,7 +1,7 @@
 package whip
 
 import (
-	"fmt"
+	"context"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,12 +11,12 @@ import (
 
 	"gantry/internal/testkit"
 	"gantry/media"
+	"gantry/relay"
 )
-
-func typeName(v any) string { return fmt.Sprintf("%T", v) }
 
 // A publisher's pictures and sound reach a subscriber as they were, with times, boundaries and key frames marked.
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	p := newPeer(t)
 	p.addVideo()
@@ -72,6 +72,7 @@ func TestPublish(t *testing.T) {
 
 // ffmpeg's WHIP muxer wants to be the DTLS server, and looks only at the first candidate of the answer.
 func TestPublisherIsDTLSServer(t *testing.T) {
+	t.Parallel()
 	b := start(t, Access{})
 	p := newPeer(t)
 	p.addVideo()
@@ -92,4 +93,115 @@ func TestPublisherIsDTLSServer(t *testing.T) {
 	if udp, tcp, end := strings.Index(got, " udp "), strings.Index(got, " tcp "), strings.Index(got, "a=end-of"); udp < 0 || udp > tcp || tcp > end {
 		t.Errorf("candidates in the answer:\n%s", got)
 	}
+}
+
+// closed waits until the peer's connection has ended.
+func (p *peer) closed(t *testing.T) {
+	t.Helper()
+	testkit.Eventually(t, 10*time.Second, "the publisher's connection is closed", func() bool {
+		s := p.pc.ConnectionState()
+		return s == webrtc.PeerConnectionStateClosed || s == webrtc.PeerConnectionStateDisconnected || s == webrtc.PeerConnectionStateFailed
+	})
+}
+
+// A publisher that comes under the same name takes over at its first key frame, without a break for who watches; the one
+// before is told to go.
+func TestReplaced(t *testing.T) {
+	t.Parallel()
+	b := start(t, Access{})
+	units := record(t, "320x180", plain)
+	first := newPeer(t)
+	first.addVideo()
+	first.publish(b, "/whip/s", nil)
+	first.playing(units)
+	b.watch(t, "s", func(v *viewer) bool { return len(v.units[0]) > 5 })
+	sub, err := b.hub.Subscribe("s", relay.Want{Packing: media.RTP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+
+	second := newPeer(t)
+	second.addVideo()
+	second.publish(b, "/whip/s", nil)
+	second.playing(units)
+	first.closed(t)
+	testkit.Eventually(t, 5*time.Second, "one session is left", func() bool { return b.server.Counters().Sessions.Load() == 1 })
+	if r := do(t, http.MethodDelete, b.web.URL+first.location, ""); r.StatusCode != http.StatusNotFound {
+		t.Errorf("DELETE of the replaced session: %d", r.StatusCode)
+	}
+	b.watch(t, "s", func(v *viewer) bool { return len(v.units[0]) > 10 })
+	var last time.Duration
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	packets, err := sub.Pull(ctx, nil)
+	if err != nil {
+		t.Fatalf("a viewer was disconnected: %v", err)
+	}
+	for _, p := range packets {
+		if p.PTS < last {
+			t.Errorf("PTS falls from %v to %v", last, p.PTS)
+		}
+		last = p.PTS
+	}
+}
+
+// A publisher that goes without a word, and comes back.
+func TestRestarted(t *testing.T) {
+	t.Parallel()
+	b := start(t, Access{})
+	units := record(t, "320x180", plain)
+	for range 2 {
+		p := newPeer(t)
+		p.addVideo()
+		p.publish(b, "/whip/s", nil)
+		stop := p.playing(units)
+		b.watch(t, "s", func(v *viewer) bool { return len(v.units[0]) > 5 })
+		stop()
+		p.close()
+		testkit.Eventually(t, 5*time.Second, "the session is gone", func() bool { return b.server.Counters().Sessions.Load() == 0 })
+	}
+}
+
+// What a viewer asks for arrives at the publisher.
+func TestFeedback(t *testing.T) {
+	t.Parallel()
+	b := start(t, Access{})
+	p := newPeer(t)
+	p.addVideo()
+	p.publish(b, "/whip/s", nil)
+	p.playing(record(t, "320x180", plain))
+	b.watch(t, "s", func(v *viewer) bool { return len(v.units[0]) > 20 })
+	sub, err := b.hub.Subscribe("s", relay.Want{Packing: media.RTP})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	for len(p.plis) > 0 {
+		<-p.plis
+	}
+	asked := time.Now()
+	sub.Feedback(media.Feedback{KeyFrame: true})
+	select {
+	case <-p.plis:
+		if d := time.Since(asked); d > 300*time.Millisecond {
+			t.Errorf("after %v", d)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the publisher was not asked")
+	}
+}
+
+// The Hub's end is the sessions' end.
+func TestHubClosed(t *testing.T) {
+	t.Parallel()
+	b := start(t, Access{})
+	p := newPeer(t)
+	p.addVideo()
+	p.publish(b, "/whip/s", nil)
+	p.playing(record(t, "320x180", plain))
+	b.watch(t, "s", func(v *viewer) bool { return len(v.units[0]) > 5 })
+	_ = b.hub.Close()
+	p.closed(t)
+	testkit.Eventually(t, 5*time.Second, "the session is gone", func() bool { return b.server.Counters().Sessions.Load() == 0 })
 }
