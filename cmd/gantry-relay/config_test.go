@@ -11,12 +11,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -38,6 +40,26 @@ func TestBadFiles(t *testing.T) {
 			continue
 		}
 		testkit.Golden(t, strings.TrimSuffix(filepath.Base(file), ".yaml")+".txt", []byte(err.Error()+"\n"))
+	}
+}
+
+// The example is the defaults, and has every key.
+func TestExample(t *testing.T) {
+	got, err := loadFile("relay.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(defaults()) {
+		t.Errorf("the example is %v, the defaults are %v", got, defaults())
+	}
+	text, err := os.ReadFile("relay.example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
+		if key := f.Tag.Get("yaml"); !strings.Contains(string(text), "\n"+key+": ") {
+			t.Errorf("the example lacks %s", key)
+		}
 	}
 }
 
