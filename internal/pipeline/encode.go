@@ -19,6 +19,7 @@ import (
 
 const (
 	encoderStuck  = 3 * time.Second  // a picture went in and nothing came out
+	drainLimit    = 2 * time.Second  // for what an encoder still holds when it is closed
 	soonFailed    = 10 * time.Second // a back end that fails within this gives way to the next
 	reopenSpacing = 2 * time.Second  // least time between encoders where a bitrate needs a new one
 )
@@ -125,6 +126,9 @@ func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *code
 func (e *encode) ready(ctx context.Context, fail context.CancelCauseFunc, c *coder, in media.VideoFormat, want Encoder) (*coder, error) {
 	if c != nil && (c.in != in || c.want.Key != want.Key) {
 		e.log.Info("new encoder", "reason", "format or settings changed", "format", in)
+		if c.want.Key != want.Key {
+			e.rank = 0
+		}
 		err := c.close() // first: hardware may have room for one only
 		if c = nil; err != nil {
 			return nil, err
@@ -263,7 +267,7 @@ func (c *coder) came() {
 func (c *coder) close() error {
 	c.stuck.Stop()
 	err := c.enc.Close()
-	patience := time.NewTimer(encoderStuck)
+	patience := time.NewTimer(drainLimit)
 	defer patience.Stop()
 	select {
 	case <-c.done:

@@ -8,8 +8,13 @@ import (
 	"gantry/media"
 )
 
-// queueLimit is how much media time may wait for one destination.
-const queueLimit = time.Second
+const (
+	// queueLimit is how much media time may wait for one destination.
+	queueLimit = time.Second
+	// overflowKeys is the least time between key frames that are asked for because a destination's queue ran over: one that
+	// takes nothing must not make the pictures of the others worse.
+	overflowKeys = 5 * time.Second
+)
 
 // fanout copies the coded tracks into the queues of the destinations.
 type fanout struct {
@@ -22,20 +27,21 @@ type fanout struct {
 
 type out struct {
 	queue   *media.Queue
-	started bool // a key frame came: a destination sees none of the pictures before it
+	started bool          // a key frame came: a destination sees none of the pictures before it
+	asked   time.Duration // PTS at which its queue last asked for a key frame
 }
 
 func newFanout(b *feedback) *fanout {
 	return &fanout{feedback: b, outs: map[string]*out{}, dropped: map[string]uint64{}}
 }
 
-// add returns a new Queue that receives what is coded from the next key frame on, and asks for that.
+// add returns a new Queue that receives what is coded from the next key frame on. It asks for none: a destination that cannot
+// be reached is added again and again.
 func (f *fanout) add(name string, tracks []media.Track) *media.Queue {
 	q := media.NewQueue(queueLimit, tracks)
 	f.mu.Lock()
-	f.outs[name] = &out{queue: q}
+	f.outs[name] = &out{queue: q, asked: -time.Hour}
 	f.mu.Unlock()
-	f.feedback.put(name, media.Feedback{KeyFrame: true})
 	return q
 }
 
@@ -63,7 +69,8 @@ func (f *fanout) push(p *media.Packet, video bool) {
 			}
 			o.started = true
 		}
-		if _, needKey := o.queue.Push(p); needKey {
+		if _, needKey := o.queue.Push(p); needKey && (p.PTS-o.asked).Abs() >= overflowKeys {
+			o.asked = p.PTS
 			f.feedback.put(name, media.Feedback{KeyFrame: true})
 		}
 	}

@@ -301,6 +301,26 @@ func TestSlowUplinkHarmsOnlyItself(t *testing.T) {
 		if st.Uplinks[0].Dropped < 150 || st.Uplinks[1].Dropped != 0 {
 			t.Errorf("dropped %d and %d", st.Uplinks[0].Dropped, st.Uplinks[1].Dropped)
 		}
+		if st.Encoder.Asked > 4 {
+			t.Errorf("%d key frames because of it", st.Encoder.Asked)
+		}
+	})
+}
+
+// A destination that cannot be reached costs the others nothing, not even a key frame.
+func TestUnreachableUplinkHarmsOnlyItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b := newPeer("a"), newPeer("b")
+		a.err = errLine
+		r := start(t, nil, a, b)
+		sleep(20 * time.Second)
+		steady(t, b.got(), frame, true)
+		if runs, _ := a.count(); runs < 4 || runs > 8 {
+			t.Errorf("tried %d times", runs)
+		}
+		if st := r.Status(); st.Encoder.Asked != 1 {
+			t.Errorf("%d key frames asked for, want one: b's first", st.Encoder.Asked)
+		}
 	})
 }
 

@@ -226,6 +226,7 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 		Wall:     clock.Wall,
 		Feedback: func(f media.Feedback) { u.feedback.put(name, f) },
 		Connected: func() {
+			u.feedback.put(name, media.Feedback{KeyFrame: true})
 			l.enter(Connected, nil)
 			l.mu.Lock()
 			l.connects++
