@@ -26,7 +26,10 @@ const (
 
 var encoderBackoff = supervise.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second, Jitter: 0.1, Healthy: soonFailed}
 
-var encoderDown = health.Warnable{Code: "encoder-down", Severity: health.Failing, Visible: time.Second}
+var (
+	encoderDown = health.Warnable{Code: "encoder-down", Severity: health.Failing, Visible: time.Second}
+	encoderSlow = health.Warnable{Code: "encoder-slow", Severity: health.Degraded, Visible: 3 * time.Second}
+)
 
 var errEncoderStuck = errors.New("the encoder took pictures and made nothing of them for 3 s")
 
@@ -43,6 +46,7 @@ type encode struct {
 
 	rank     int // of the back end to try first
 	governor governor
+	pace     pace
 
 	mu  sync.Mutex
 	now encodeState
@@ -115,11 +119,36 @@ func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *code
 	want.Params.Bitrate = e.governor.told
 	e.note(func(st *encodeState) { st.target = e.governor.told; st.progress++ })
 
+	e.keepsUp(f.PTS)
 	c, err := e.ready(ctx, fail, c, f.Format, want)
 	if err != nil {
 		return c, err
 	}
 	return c, c.encode(ctx, f, e.feedback.key(f.PTS))
+}
+
+// A pace is how many pictures were taken and how many passed by since a moment.
+type pace struct {
+	since  time.Duration
+	taken  uint64
+	passed uint64 // the slot's count at that moment
+}
+
+// keepsUp raises a condition while more than a tenth of the pictures is replaced by newer ones before the encoder takes them.
+func (e *encode) keepsUp(pts time.Duration) {
+	const window = 2 * time.Second
+	e.pace.taken++
+	if pts-e.pace.since < window && pts >= e.pace.since {
+		return
+	}
+	passed := e.slot.dropped()
+	if missed := passed - e.pace.passed; missed*10 > missed+e.pace.taken {
+		e.health.Raise(encoderSlow, "", fmt.Sprintf("it takes %d of %d pictures: a smaller size, a lower rate or a faster preset would do",
+			e.pace.taken, missed+e.pace.taken))
+	} else {
+		e.health.Clear(encoderSlow, "")
+	}
+	e.pace = pace{since: pts, passed: passed}
 }
 
 // ready returns an encoder for pictures of this format that does what want says.

@@ -131,10 +131,11 @@ type chip struct {
 	mu      sync.Mutex
 	name    string
 	bytes   int
-	open    error // what Open says
-	fail    error // what the next Encode says
-	hang    bool  // swallow pictures
-	restart bool  // Apply says ErrRestart
+	open    error         // what Open says
+	fail    error         // what the next Encode says
+	hang    bool          // swallow pictures
+	slow    time.Duration // each picture takes this long
+	restart bool          // Apply says ErrRestart
 	opened  []encoder.Params
 	formats []media.VideoFormat
 	applied []int
@@ -181,6 +182,10 @@ func (e *fakeEncoder) Encode(ctx context.Context, f *media.Frame, key bool) erro
 	if err := e.out.Wait(ctx); err != nil {
 		return err
 	}
+	e.chip.mu.Lock()
+	slow := e.chip.slow
+	e.chip.mu.Unlock()
+	time.Sleep(slow)
 	e.chip.mu.Lock()
 	defer e.chip.mu.Unlock()
 	if err := e.chip.fail; err != nil {

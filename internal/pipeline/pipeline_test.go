@@ -245,6 +245,28 @@ func TestStuckEncoderGivesWayToTheNext(t *testing.T) {
 	})
 }
 
+func TestSlowEncoder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer("a")
+		r := start(t, func(r *rig) { r.chip.slow = 100 * time.Millisecond }, p)
+		sleep(10 * time.Second)
+		list := r.health.Conditions()
+		if len(list) != 1 || list[0].Code != "encoder-slow" || !strings.HasPrefix(list[0].Reason, "it takes 20 of 50 pictures") {
+			t.Errorf("conditions %v", list)
+		}
+		got := p.got()
+		steady(t, got, 4*frame, true)
+		if n := len(got); n < 90 || n > 100 {
+			t.Errorf("%d packets", n)
+		}
+		r.chip.set(func(c *chip) { c.slow = 0 })
+		sleep(5 * time.Second)
+		if list := r.health.Conditions(); len(list) != 0 {
+			t.Errorf("conditions %v", list)
+		}
+	})
+}
+
 func TestNoEncoder(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		p := newPeer("a")

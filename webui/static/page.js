@@ -69,6 +69,7 @@ function showUplink(u, now) {
 
 const names = {
   "no-signal": "No signal", "source-down": "The input does not work", "encoder-down": "The encoder does not work",
+  "encoder-slow": "The encoder is too slow",
   "audio-down": "The sound input does not work", "uplink-down": "A destination cannot be reached",
   "uplink-refused": "A destination refuses the stream", "config-bad": "The configuration file has errors and is not in use",
 };
