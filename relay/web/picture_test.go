@@ -3,10 +3,12 @@ package web
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -186,14 +188,17 @@ func playerSurvivesTheRelay(t *testing.T, page *chromium.Page) {
 	t.Logf("states: %s", chromium.Eval[string](page, "JSON.stringify(states)"))
 }
 
-// Where the relay's media cannot come through, the viewer reads from where it should have come.
-func playerSaysThatMediaIsBlocked(t *testing.T, page *chromium.Page) {
-	s := newStation(t, camera, accessUnits(t))
-	// The answer names an address that is not ours and does not answer (RFC 5737).
-	blocked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == "PATCH" {
+// between puts a proxy in front of the relay that changes offers and answers, and keeps the browser's candidates to itself:
+// the relay would find a way back by them. It returns the proxy's address.
+func (s *station) between(t *testing.T, offer, answer func(sdp string) string) string {
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == "PATCH" && r.Header.Get("Content-Type") != "application/sdp" {
 			w.WriteHeader(http.StatusNoContent)
 			return
+		}
+		if r.Method == "POST" {
+			sdp, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(strings.NewReader(offer(string(sdp))))
 		}
 		rec := httptest.NewRecorder()
 		s.server.Config.Handler.ServeHTTP(rec, r)
@@ -203,13 +208,23 @@ func playerSaysThatMediaIsBlocked(t *testing.T, page *chromium.Page) {
 		w.Header().Del("Content-Length")
 		w.WriteHeader(rec.Code)
 		text := rec.Body.String()
-		if r.Method == "POST" { // and no candidate of the browser's reaches the relay, which would send to it
-			text = strings.ReplaceAll(text, "127.0.0.1", "203.0.113.9")
+		if r.Method == "POST" {
+			text = answer(text)
 		}
-		_, _ = w.Write([]byte(text))
+		_, _ = io.WriteString(w, text)
 	}))
-	t.Cleanup(blocked.Close)
-	page.Navigate(blocked.URL + "/play/studio/wide")
+	t.Cleanup(proxy.Close)
+	return proxy.URL
+}
+
+func unchanged(sdp string) string { return sdp }
+
+// Where the relay's media cannot come through, the viewer reads from where it should have come.
+func playerSaysThatMediaIsBlocked(t *testing.T, page *chromium.Page) {
+	s := newStation(t, camera, accessUnits(t))
+	page.Navigate(s.between(t, unchanged, func(sdp string) string {
+		return strings.ReplaceAll(sdp, "127.0.0.1", "203.0.113.9") // an address that nobody has (RFC 5737)
+	}) + "/play/studio/wide")
 	page.Wait(20*time.Second, status+`.reason === "no-route"`, status)
 	text := chromium.Eval[string](page, visible)
 	for _, want := range []string{"cannot get through", fmt.Sprintf("203.0.113.9:%d udp", s.media.Addr().Port()), "--public-address"} {
@@ -218,4 +233,28 @@ func playerSaysThatMediaIsBlocked(t *testing.T, page *chromium.Page) {
 		}
 	}
 	screenshot(t, page, "no-route")
+}
+
+// Where UDP does not come through, TCP does, and the viewer can see it.
+func playerPlaysOverTCP(t *testing.T, page *chromium.Page) {
+	s := newStation(t, camera, accessUnits(t))
+	udp := regexp.MustCompile(`(?mi)^a=candidate:\S+ 1 udp .*\r\n`)
+	page.Navigate(s.between(t, unchanged, func(sdp string) string { return udp.ReplaceAllString(sdp, "") }) + "/play/studio/wide?stats=1")
+	page.Wait(20*time.Second, playing, status)
+	page.Wait(5*time.Second, `document.querySelector("gantry-player").player.stats.path?.protocol === "tcp"`, `document.querySelector("gantry-player").player.stats`)
+	page.Wait(5*time.Second, `document.querySelector("gantry-player").player.stats.video.fps > 20`, `document.querySelector("gantry-player").player.stats`)
+}
+
+// A relay that cannot take the player's offer makes its own (WHEP §4.2), which the player answers.
+func playerTakesTheRelaysOffer(t *testing.T, page *chromium.Page) {
+	s := newStation(t, camera, accessUnits(t))
+	offers := 0
+	page.Navigate(s.between(t, func(sdp string) string {
+		offers++
+		return strings.ReplaceAll(sdp, " H264/90000", " unheard-of/90000")
+	}, unchanged) + "/play/studio/wide")
+	page.Wait(20*time.Second, playing, status)
+	if offers != 1 {
+		t.Errorf("%d offers until it played", offers)
+	}
 }

@@ -27,6 +27,7 @@ func TestInBrowser(t *testing.T) {
 		"ReadsICEServers": playerReadsICEServers, "ReadsTheClockInThePicture": playerReadsTheClockInThePicture,
 		"Plays": playerPlays, "WaitsForThePublisher": playerWaitsForThePublisher, "SurvivesTheRelay": playerSurvivesTheRelay,
 		"RestartsICE": playerRestartsICE, "IsEmbedded": playerIsEmbedded, "SaysThatMediaIsBlocked": playerSaysThatMediaIsBlocked,
+		"PlaysOverTCP": playerPlaysOverTCP, "TakesTheRelaysOffer": playerTakesTheRelaysOffer,
 		"SaysThatItCannotDecode": playerSaysThatItCannotDecode,
 	} {
 		t.Run(name, func(t *testing.T) {
