@@ -405,3 +405,46 @@ func TestSync(t *testing.T) {
 		t.Errorf("captured at %v, want %v", got, now.Add(time.Minute))
 	}
 }
+
+// Sound arrived 120 ms before the video that was captured with it: once reports have told, they share one timeline.
+func TestAlign(t *testing.T) {
+	l := newLane(t, avc())
+	opus := choice{codec: media.Opus}
+	opus.params.ClockRate, opus.params.PayloadType = 48000, 97
+	l.s.prepare([]*section{{kind: webrtc.RTPCodecTypeAudio, choices: []choice{opus}}})
+	video, sound := l.s.tracks[0], l.s.tracks[1]
+	units := record(t, "320x180", plain)
+	l.s.receive(sound, 97, piece{seq: 1, ts: 1000, arrival: l.now}, []byte{0xfc, 1})
+	l.now += 120*time.Millisecond - time.Second/30
+	l.send(units[0])
+	firstVideo := l.ts
+	now := time.Now()
+	ntp := func(at time.Time) uint64 {
+		return uint64(at.Unix()-ntpEpoch)<<32 | uint64(at.Nanosecond())<<32/1e9
+	}
+	apart := func() time.Duration { return video.timeline.of(firstVideo) - sound.timeline.of(1000) }
+	if d := apart(); d != 120*time.Millisecond {
+		t.Fatalf("%v apart at first", d)
+	}
+	l.s.senderReport(sound, &rtcp.SenderReport{NTPTime: ntp(now), RTPTime: 1000})
+	l.s.senderReport(video, &rtcp.SenderReport{NTPTime: ntp(now), RTPTime: firstVideo})
+	wall := func() time.Time {
+		at := video.timeline.of(l.ts)
+		return video.wall.zero.Add(at)
+	}
+	before := video.timeline.of(l.ts)
+	for i := range 200 {
+		l.send(units[i%120])
+		at := video.timeline.of(l.ts)
+		if step := at - before; step < 30*time.Millisecond || step > 36*time.Millisecond {
+			t.Fatalf("picture %d comes %v after the one before", i, step)
+		}
+		before = at
+		if d := wall().Sub(now.Add(time.Duration(l.ts-firstVideo) * time.Second / 90000)); d.Abs() > time.Microsecond {
+			t.Fatalf("picture %d is said to be captured %v off", i, d)
+		}
+	}
+	if d := apart(); d.Abs() > alignStep {
+		t.Errorf("%v apart in the end", d)
+	}
+}

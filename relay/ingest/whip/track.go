@@ -19,7 +19,9 @@ const (
 	keyRetry     = 500 * time.Millisecond
 	codecTime    = time.Second // from the first packet to publishing, while a track may still be of several codecs
 	syncEvery    = 200 * time.Millisecond
-	maxNACKs     = 256 // at once; more missing than that is not mended but asked for as a key frame
+	alignStep    = time.Millisecond // a picture
+	alignMost    = 5 * time.Second  // beyond, the publisher's clocks are not to be believed
+	maxNACKs     = 256              // at once; more missing than that is not mended but asked for as a key frame
 )
 
 // A track is the receiving side of one encoding. The session's mutex guards it.
@@ -40,8 +42,14 @@ type track struct {
 
 	needKey  bool          // a key frame is wanted and has not come whole
 	keyAsked time.Duration // last PLI; 0: not yet
-	synced   time.Duration // arrival of the last abs-capture-time used
-	capture  bool          // abs-capture-time comes: better than sender reports
+	wall     wallClock
+}
+
+// A wallClock is what the publisher says of when a track's media was captured.
+type wallClock struct {
+	zero    time.Time     // at PTS 0; zero when it has not said
+	capture bool          // abs-capture-time comes: better than sender reports
+	taken   time.Duration // arrival of the last one used
 }
 
 // hold is how long a hole is waited for: two round trips of asking, and the time to notice.
@@ -134,14 +142,18 @@ func (s *session) advance(t *track, now time.Duration) {
 		if !ok {
 			break
 		}
+		if t.info.Codec.Video() && p.ts != t.timeline.last {
+			s.align(t)
+		}
 		pts, jumped := t.timeline.at(p.ts, p.arrival)
 		if jumped {
 			s.server.counters.Repairs.Add(1)
+			t.wall.zero = time.Time{}
 		}
-		if p.capture != 0 && (t.synced == 0 || p.arrival-t.synced >= syncEvery) {
+		if p.capture != 0 && (t.wall.taken == 0 || p.arrival-t.wall.taken >= syncEvery) {
 			if wall, ok := ntpTime(p.capture, time.Now()); ok {
-				t.capture, t.synced = true, p.arrival
-				s.pub.Sync(t.index, pts, wall)
+				t.wall.capture, t.wall.taken = true, p.arrival
+				s.sync(t, pts, wall)
 			}
 		}
 		if lost && t.info.Codec.Video() {
@@ -219,8 +231,33 @@ func (s *session) senderReport(t *track, sr *rtcp.SenderReport) {
 	wall, ok := ntpTime(sr.NTPTime, time.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if ok && !t.capture && t.timeline.begun && s.pub != nil && !s.ended {
-		s.pub.Sync(t.index, t.timeline.of(sr.RTPTime), wall)
+	if ok && !t.wall.capture && t.timeline.begun && s.pub != nil && !s.ended {
+		s.sync(t, t.timeline.of(sr.RTPTime), wall)
+	}
+}
+
+// sync ties a track's times to wall time. The session is locked.
+func (s *session) sync(t *track, pts time.Duration, wall time.Time) {
+	t.wall.zero = wall.Add(-pts)
+	s.pub.Sync(t.index, pts, wall)
+}
+
+// align moves video towards sound: each began its times where its first packet arrived, and only wall time tells how far apart
+// these were captured. It is done in steps too small to be seen. The session is locked.
+func (s *session) align(t *track) {
+	for _, sound := range s.tracks {
+		if !sound.info.Codec.Audio() || sound.wall.zero.IsZero() || t.wall.zero.IsZero() {
+			continue
+		}
+		off := t.wall.zero.Sub(sound.wall.zero)
+		if off.Abs() < alignStep || off.Abs() > alignMost {
+			return
+		}
+		step := min(max(off, -alignStep), alignStep)
+		t.timeline.base += step
+		t.wall.zero = t.wall.zero.Add(-step)
+		s.pub.Sync(t.index, 0, t.wall.zero)
+		return
 	}
 }
 
