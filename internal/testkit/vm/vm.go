@@ -267,7 +267,11 @@ func (b *boot) command() (*exec.Cmd, error) {
 	c := exec.Command(b.kernel, args...)
 	c.Env = []string{"TMPDIR=/dev/shm", "PATH=" + os.Getenv("PATH"), "HOME=" + m.job}
 	c.Stdout, c.Stderr, c.ExtraFiles = b.log, b.log, files
-	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if os.Geteuid() == 0 {
+		// The machine is several processes. In a namespace of their own they end with the first, whoever ends that.
+		c.SysProcAttr.Cloneflags = syscall.CLONE_NEWPID
+	}
 	return c, nil
 }
 

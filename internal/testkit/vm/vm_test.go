@@ -1,13 +1,16 @@
 package vm_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -81,6 +84,54 @@ func TestKernelThatCannotRunInit(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "/no/such/directory") {
 		t.Errorf("error %v, want the guest's own words", err)
 	}
+}
+
+// TestOrphan is the process that TestNothingOutlivesItsStarter kills.
+func TestOrphan(t *testing.T) {
+	job := os.Getenv("GANTRY_TEST_ORPHAN")
+	if job == "" {
+		t.Skip("started by TestNothingOutlivesItsStarter")
+	}
+	vm.Run(t, vm.Options{Cmd: []string{"sh", "-c", "echo up; sleep 1000"}, Network: true, Stdout: os.Stdout, Stderr: os.Stderr, Kernel: []string{job}})
+}
+
+func TestNothingOutlivesItsStarter(t *testing.T) {
+	vm.Need(t)
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := fmt.Sprintf("gantry.orphan=%d.%d", os.Getpid(), time.Now().UnixNano())
+	tmp := t.TempDir() // what it cannot clean up any more
+	c := exec.Command(binary, "-test.run=^TestOrphan$", "-test.v")
+	c.Env = append(os.Environ(), "GANTRY_TEST_ORPHAN="+mark, "TMPDIR="+tmp)
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "up"; {
+	}
+	if len(processes(mark)) == 0 {
+		t.Error("no process of the machine is found")
+	}
+	c.Process.Kill()
+	c.Wait()
+	testkit.Eventually(t, 10*time.Second, "the machine's processes have ended", func() bool { return len(processes(mark)) == 0 })
+}
+
+// processes returns the processes with a word in their command line.
+func processes(word string) []string {
+	var found []string
+	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range all {
+		if line, _ := os.ReadFile(p); bytes.Contains(line, []byte(word)) {
+			found = append(found, filepath.Dir(p))
+		}
+	}
+	return found
 }
 
 // Two machines at once, each with its own link, echo over TCP and UDP, started from either end.
