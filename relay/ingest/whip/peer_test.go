@@ -368,7 +368,7 @@ func (p *peer) send(au []byte, ticks uint32) {
 
 func (p *peer) sendAudio(data []byte) {
 	p.t.Helper()
-	p.ats += 960
+	p.ats += 1600 // as long as a picture
 	p.aseq++
 	if err := p.audio.WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: p.aseq, Timestamp: p.ats}, Payload: data}); err != nil {
 		p.t.Fatal(err)
