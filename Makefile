@@ -1,9 +1,9 @@
 # The commands of this tree. Each is a script that also runs by itself; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers lint bench cross build source fuzz clean
+.PHONY: help demo test test-peers lint bench bench-fanout cross build source fuzz clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## a camera on the air: prints the viewer's address (INPUT=/dev/video0 for a real one; Ctrl-C ends it)
 	@scripts/setup build
@@ -23,6 +23,10 @@ lint: ## gofmt, go vet, staticcheck, shellcheck, and the tree's own rules
 bench: ## all benchmarks (BENCH=regexp for some, COUNT=10 for benchstat)
 	@scripts/setup build test
 	@scripts/bench
+
+bench-fanout: ## the relay's cost for each viewer, beside the limit and PEER=BINARY (docs/fanout.md)
+	@scripts/setup build test
+	@scripts/bench-fanout
 
 cross: ## both daemons for arm64 and armv7, into dist/
 	@scripts/setup build cross
