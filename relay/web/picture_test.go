@@ -166,7 +166,7 @@ func playerWaitsForThePublisher(t *testing.T, page *chromium.Page) {
 	page.Navigate(s.server.URL + "/play/studio/wide")
 	page.Wait(15*time.Second, playing, status)
 	s.publish.Store(false)
-	page.Wait(10*time.Second, status+`.state === "stalled"`, status)
+	page.Wait(15*time.Second, status+`.state === "stalled" && `+status+`.reason === "stalled"`, status)
 	if text := chromium.Eval[string](page, visible); !strings.Contains(text, "The publisher has stopped sending.") {
 		t.Errorf("the viewer reads:\n%s", text)
 	}

@@ -255,8 +255,8 @@ export class GantryPlayer extends EventTarget {
 
   /** Looks after a connected session until it must be replaced. */
   async #watch(session, begun, good, signal) {
-    const at = {packet: performance.now(), frame: performance.now(), probe: 0, away: 0};
-    let last = {packets: 0, frames: 0, samples: 0}, sampled = 0;
+    const at = {packet: performance.now(), frame: performance.now(), answer: 0, probe: 0, away: 0};
+    let last = {packets: 0, frames: 0, samples: 0, answers: 0}, sampled = 0;
     for (;;) {
       await this.#pause(tick, signal);
       if (signal.aborted) throw new WhepError("stopped");
@@ -276,8 +276,10 @@ export class GantryPlayer extends EventTarget {
 
       const stats = await (this.#meter ?? new Meter(this.video)).sample(session);
       const {video, audio} = stats;
-      const have = {packets: (video?.packets ?? 0) + (audio?.packets ?? 0), frames: video?.frames ?? 0, samples: audio?.samples ?? 0};
+      const have = {packets: (video?.packets ?? 0) + (audio?.packets ?? 0), frames: video?.frames ?? 0, samples: audio?.samples ?? 0,
+        answers: stats.path?.responses ?? 0};
       if (have.packets > last.packets) at.packet = now;
+      if (have.answers !== last.answers) at.answer = now; // to ICE's checks: the path stands
       const soundOnly = !video?.packets && have.samples > last.samples;
       if (have.frames > last.frames || soundOnly) {
         at.frame = now;
@@ -294,7 +296,7 @@ export class GantryPlayer extends EventTarget {
       if (document.hidden && quiet < limits.silence) {
         at.frame = now; // browsers may stop decoding what nobody sees
       } else if (quiet > limits.silence) {
-        this.#set("stalled", last.packets ? "stalled" : "silent");
+        this.#set("stalled", at.answer - at.packet < limits.silence / 2 ? "quiet" : last.packets ? "stalled" : "silent");
         if (now - at.probe > limits.probe) {
           at.probe = now;
           await session.probe(); // where the relay still knows us, waiting is right

@@ -14,6 +14,7 @@ const words = {
       ? `No media from ${addresses.slice(0, 4).join(", ")}. A firewall between here and there must let it pass; if the address is not one that you can reach, the relay needs --public-address.`
       : "The relay named no address for its media: start it with --public-address."],
   "lost": () => ["The connection to the relay was lost.", "Trying to get it back."],
+  "quiet": () => ["Nothing is arriving.", "Finding out whether the network or the publisher has stopped."],
   "stalled": () => ["The publisher has stopped sending.", "The picture goes on when it sends again."],
   "silent": () => ["Connected, but no picture has come yet.", "The publisher may be starting up, or sends nothing."],
   "undecodable": ({codec}) => ["The picture arrives, but this browser cannot decode it.",

@@ -93,7 +93,7 @@ export class Meter {
       shown: seconds ? (this.#presented - before.presented) / seconds : null,
       latency: {median: at(0.5), p95: at(0.95), source: recent.length ? this.#source : null, frames: recent.length},
       rtt: by.pair?.currentRoundTripTime !== undefined ? by.pair.currentRoundTripTime * 1000 : null,
-      path: remote ? {protocol: local?.protocol ?? remote.protocol, address: remote.address ?? remote.ip, port: remote.port, type: remote.candidateType} : null,
+      path: remote ? {protocol: local?.protocol ?? remote.protocol, address: remote.address ?? remote.ip, port: remote.port, type: remote.candidateType, responses: by.pair.responsesReceived ?? 0} : null,
     };
   }
 }
