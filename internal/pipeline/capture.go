@@ -194,7 +194,7 @@ func (c *capture) runSlate(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		format, reason, wait := c.quiet()
+		format, wait, reason := c.quiet()
 		if wait == 0 {
 			if t := reason.Error(); format != drawn || t != text {
 				var err error
@@ -231,18 +231,18 @@ func title(reason error) string {
 }
 
 // quiet returns how long to wait before the slate is due, 0 for now, with what it shows.
-func (c *capture) quiet() (media.VideoFormat, error, time.Duration) {
+func (c *capture) quiet() (media.VideoFormat, time.Duration, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	due := c.last + max(slateAfter, 3*c.format.Rate.Interval())
 	if wait := due - clock.Now(); wait > 0 {
-		return c.format, nil, wait
+		return c.format, wait, nil
 	}
 	if c.reason == nil {
 		c.reason = errWaiting
 		c.health.Raise(noSignal, c.source.Name, errWaiting.Error())
 	}
-	return c.format, c.reason, 0
+	return c.format, 0, c.reason
 }
 
 func (c *capture) putSlate(still Still, format media.VideoFormat) time.Duration {
