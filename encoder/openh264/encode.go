@@ -50,6 +50,7 @@ type coder struct {
 	mu      sync.Mutex
 	lib     codec.ReadCloser // nil once closed
 	params  encoder.Params
+	rate    int // bit/s that the library was asked for
 	keys    encoder.KeyTimer
 	convert *converter
 	picture image.YCbCr // for the library to read
@@ -79,7 +80,7 @@ func open(in media.VideoFormat, asked encoder.Params) (*coder, error) {
 		return nil, err
 	}
 	c := &coder{
-		in: in, params: asked, out: encoder.NewOutput(waiting), convert: newConverter(in, p.Width, p.Height),
+		in: in, params: asked, rate: p.Bitrate, out: encoder.NewOutput(waiting), convert: newConverter(in, p.Width, p.Height),
 		keys:  encoder.KeyTimer{GOP: p.GOP, Interval: in.Rate.Interval()},
 		track: media.Track{Codec: media.H264, ClockRate: 90000, Width: p.Width, Height: p.Height, Bitrate: p.Bitrate},
 	}
@@ -249,7 +250,8 @@ func (c *coder) Apply(p encoder.Params) error {
 	if _, err := p.Resolve(c.in); err != nil {
 		return fmt.Errorf("apply to openh264: %w", err)
 	}
-	if p.Bitrate != c.params.Bitrate {
+	// Small steps wait until they add up: the library prints a line for each.
+	if step := p.Bitrate - c.rate; max(step, -step) > c.rate/50 {
 		control, ok := c.lib.Controller().(codec.BitRateController)
 		if !ok || c.most > 0 && p.Bitrate > c.most {
 			return encoder.ErrRestart
@@ -257,6 +259,7 @@ func (c *coder) Apply(p encoder.Params) error {
 		if err := control.SetBitRate(p.Bitrate); err != nil {
 			return fmt.Errorf("apply to openh264: %w", err)
 		}
+		c.rate = p.Bitrate
 	}
 	c.keys.GOP = p.GOP
 	c.params = p

@@ -39,6 +39,9 @@ func (s Suite) keyFrames(t *testing.T) {
 	e := s.Open(t, in, encoder.Params{Bitrate: 1_000_000})
 	asked := func(n int) bool { return n == 7 || n == 8 || n == 31 }
 	packets := Encode(t, e, in, 0, 20, 4, asked)
+	if len(packets) != 20 {
+		t.Errorf("it holds %d pictures back", 20-len(packets))
+	}
 	// Another scene, 500 pictures on, is no reason for a key frame.
 	packets = append(packets, Encode(t, e, in, 520, 540, 4, func(n int) bool { return asked(n - 500) })...)
 	packets = append(packets, Drain(t, e)...)
