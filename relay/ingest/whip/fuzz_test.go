@@ -1,7 +1,6 @@
 package whip
 
 import (
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -10,7 +9,6 @@ import (
 	"github.com/pion/sdp/v3"
 
 	"gantry/media"
-	"gantry/relay"
 )
 
 const offerSeed = "testdata/chromium.sdp"
@@ -140,32 +138,4 @@ func FuzzRTPPayload(f *testing.F) {
 		}
 		captureTime(b)
 	})
-}
-
-// The cost of a packet between pion and the Hub: 720p at 4 Mbit/s has some 400 a second.
-func BenchmarkReceive(b *testing.B) {
-	units := record(b, "640x360", plain)
-	log := slog.New(slog.DiscardHandler)
-	hub := relay.NewHub(relay.Default(), log)
-	defer hub.Close()
-	l := newLane(b, avc())
-	payloads := make([][]byte, 8)
-	for i := range payloads {
-		payloads[i] = make([]byte, 1100)
-		payloads[i][0], payloads[i][1] = 0x5c, 0x01 // FU-A of a slice
-	}
-	payloads[0][1] = 0x81
-	l.send(units[0])
-	b.ReportAllocs()
-	b.SetBytes(1100)
-	i := 0
-	for b.Loop() {
-		if i%8 == 0 {
-			l.ts += 3000
-			l.now += time.Second / 30
-		}
-		l.s.receive(l.s.tracks[0], 96, piece{seq: l.seq, ts: l.ts, marker: i%8 == 7, arrival: l.now}, payloads[i%8])
-		l.seq++
-		i++
-	}
 }

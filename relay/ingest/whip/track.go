@@ -17,7 +17,8 @@ const (
 	minHold      = 100 * time.Millisecond
 	orderHold    = 50 * time.Millisecond // where nothing can be asked for again
 	keyRetry     = 500 * time.Millisecond
-	codecTime    = time.Second // from the first packet to publishing, while a track may still be of several codecs
+	codecTime    = time.Second     // from the first packet to publishing, while a track may still be of several codecs
+	silent       = 5 * time.Second // without a packet, a track has paused: a simulcast layer that the path has no room for
 	syncEvery    = 200 * time.Millisecond
 	alignStep    = time.Millisecond // a picture
 	alignMost    = 5 * time.Second  // beyond, the publisher's clocks are not to be believed
@@ -281,19 +282,27 @@ func (s *session) requests(t *track, now time.Duration, all []rtcp.Packet) ([]rt
 			}
 		}
 	}
-	if t.needKey {
+	if t.needKey && now-t.timeline.arrived < silent {
 		next = min(next, keyRetry/5)
 		if t.keyAsked == 0 || now-t.keyAsked >= keyRetry {
 			t.keyAsked = now
-			s.server.counters.KeyRequests.Add(1)
-			switch {
-			case t.choice.pli:
-				all = append(all, &rtcp.PictureLossIndication{SenderSSRC: s.ssrc, MediaSSRC: ssrc})
-			case t.choice.fir:
-				s.firs++
-				all = append(all, &rtcp.FullIntraRequest{SenderSSRC: s.ssrc, MediaSSRC: ssrc, FIR: []rtcp.FIREntry{{SSRC: ssrc, SequenceNumber: s.firs}}})
+			if request := s.keyRequest(t, ssrc); request != nil {
+				s.server.counters.KeyRequests.Add(1)
+				all = append(all, request)
 			}
 		}
 	}
 	return all, next
+}
+
+// keyRequest returns what asks the publisher for a key frame (RFC 4585 §6.3.1, RFC 5104 §4.3.1), nil when it takes nothing.
+func (s *session) keyRequest(t *track, ssrc uint32) rtcp.Packet {
+	switch {
+	case t.choice.pli:
+		return &rtcp.PictureLossIndication{SenderSSRC: s.ssrc, MediaSSRC: ssrc}
+	case t.choice.fir:
+		s.firs++
+		return &rtcp.FullIntraRequest{SenderSSRC: s.ssrc, MediaSSRC: ssrc, FIR: []rtcp.FIREntry{{SSRC: ssrc, SequenceNumber: s.firs}}}
+	}
+	return nil
 }
