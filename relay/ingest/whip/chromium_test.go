@@ -6,7 +6,9 @@ import (
 	"net/http/httptest"
 	"slices"
 	"testing"
+	"time"
 
+	"gantry/internal/testkit"
 	"gantry/internal/testkit/chromium"
 	"gantry/media"
 	"gantry/relay"
@@ -32,6 +34,22 @@ window.publish = async (codec, layers) => {
   window.answer = await reply.text();
   await pc.setRemoteDescription({type: "answer", sdp: window.answer});
   window.session = reply.headers.get("Location");
+  return "";
+};
+window.restart = async () => {
+  const pick = (sdp, key) => sdp.match(new RegExp("a=" + key + ":(\\S+)"))[1];
+  pc.restartIce();
+  await pc.setLocalDescription(await pc.createOffer());
+  while (pc.iceGatheringState != "complete") await new Promise(r => pc.addEventListener("icegatheringstatechange", r, {once: true}));
+  const mine = pc.localDescription.sdp, candidates = mine.split("\r\n").filter(l => l.startsWith("a=candidate:"));
+  const body = ["a=ice-ufrag:" + pick(mine, "ice-ufrag"), "a=ice-pwd:" + pick(mine, "ice-pwd"), "m=video 9 RTP/AVP 0", "a=mid:0", ...candidates, ""].join("\r\n");
+  const reply = await fetch(session, {method: "PATCH", headers: {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}, body});
+  if (reply.status != 200 || !reply.headers.get("ETag")) return reply.status + " " + await reply.text();
+  const theirs = await reply.text(), fresh = [...new Set(theirs.split("\r\n").filter(l => l.startsWith("a=candidate:")))];
+  const sdp = answer.split("\r\n").filter(l => !l.startsWith("a=candidate:")).join("\r\n")
+    .replace(/a=ice-ufrag:.*/g, "a=ice-ufrag:" + pick(theirs, "ice-ufrag")).replace(/a=ice-pwd:.*/g, "a=ice-pwd:" + pick(theirs, "ice-pwd"))
+    .replace("a=recvonly\r\n", "a=recvonly\r\n" + fresh.join("\r\n") + "\r\n");
+  await pc.setRemoteDescription({type: "answer", sdp});
   return "";
 };
 window.transport = async () => {
@@ -88,6 +106,14 @@ func TestChromium(t *testing.T) {
 			}
 			if cipher := chromium.Eval[string](page, "transport()"); cipher != "SRTP_AEAD_AES_128_GCM client" {
 				t.Errorf("transport: %s", cipher)
+			}
+			if c.codec == "H264" && !c.layers {
+				if refusal := chromium.Eval[string](page, "restart()"); refusal != "" {
+					t.Errorf("ICE restart: %s", refusal)
+				}
+				page.Wait(10*time.Second, `pc.iceConnectionState == "connected"`, "pc.iceConnectionState")
+				count := b.server.Counters().Packets.Load()
+				testkit.Eventually(t, 10*time.Second, "packets come after the ICE restart", func() bool { return b.server.Counters().Packets.Load() > count+50 })
 			}
 			if status := chromium.Eval[int](page, `fetch(session, {method: "DELETE"}).then(r => r.status)`); status != http.StatusOK {
 				t.Errorf("DELETE: %d", status)
