@@ -66,27 +66,30 @@ func (m *mapping) offset() time.Duration {
 	if age := now - m.looked; m.looked != 0 && age >= 0 && age < time.Second {
 		return m.value
 	}
-	m.update(now, measure())
+	m.update(now, measure)
 	return m.value
 }
 
-func (m *mapping) update(now, measured time.Duration) {
-	if m.looked == 0 || (measured-m.value).Abs() >= step {
+// update takes over what measure finds, if it is a step. A reading that was preempted is off by up to half its width, so it
+// must be that much further away to be believed.
+func (m *mapping) update(now time.Duration, measure func() (offset, width time.Duration)) {
+	measured, width := measure()
+	if m.looked == 0 || (measured-m.value).Abs() >= step+width {
 		m.value = measured
 	}
 	m.looked = now
 }
 
-// measure returns wall minus monotonic by the tightest of three readings.
-func measure() (offset time.Duration) {
-	best := time.Hour
+// measure returns wall minus monotonic by the tightest of three readings, and how wide that was.
+func measure() (offset, width time.Duration) {
+	width = time.Hour
 	for range 3 {
 		before := Now()
 		t := time.Now()
 		after := Now()
-		if after-before < best {
-			best, offset = after-before, time.Duration(t.UnixNano())-(before+after)/2
+		if after-before < width {
+			width, offset = after-before, time.Duration(t.UnixNano())-(before+after)/2
 		}
 	}
-	return offset
+	return offset, width
 }

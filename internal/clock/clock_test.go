@@ -39,17 +39,19 @@ func TestWallIsUTC(t *testing.T) {
 func TestMappingIgnoresNoiseAndFollowsSteps(t *testing.T) {
 	const base = 1_700_000_000 * time.Second
 	var m mapping
-	for i, c := range []struct{ measured, want time.Duration }{
-		{base, base},
-		{base + 900*time.Microsecond, base},                    // a slow reading
-		{base - 900*time.Microsecond, base},                    //
-		{base + 3*time.Second, base + 3*time.Second},           // NTP stepped forwards
-		{base + 2*time.Second, base + 2*time.Second},           // a leap second
-		{base + 2*time.Second + 1000, base + 2*time.Second},    //
-		{base - 3600*time.Second, base - 3600*time.Second},     // a person
-		{base - 3600*time.Second - 1, base - 3600*time.Second}, //
+	for i, c := range []struct{ measured, width, want time.Duration }{
+		{base, 0, base},
+		{base + 900*time.Microsecond, 0, base},                    // a slow reading
+		{base - 900*time.Microsecond, 0, base},                    //
+		{base + 2*time.Millisecond, 4 * time.Millisecond, base},   // preempted in the middle of all three
+		{base + 3*time.Second, 0, base + 3*time.Second},           // NTP stepped forwards
+		{base + 2*time.Second, 1000, base + 2*time.Second},        // a leap second
+		{base + 2*time.Second + 1000, 0, base + 2*time.Second},    //
+		{base - 3600*time.Second, 0, base - 3600*time.Second},     // a person
+		{base - 3600*time.Second - 1, 0, base - 3600*time.Second}, //
 	} {
-		if m.update(time.Duration(i+1)*time.Second, c.measured); m.value != c.want {
+		measure := func() (offset, width time.Duration) { return c.measured, c.width }
+		if m.update(time.Duration(i+1)*time.Second, measure); m.value != c.want {
 			t.Errorf("step %d: offset %v, want %v", i, m.value, c.want)
 		}
 	}
