@@ -12,6 +12,7 @@ type Queue struct {
 	limit  time.Duration
 	tracks []Track
 	ready  chan struct{}
+	units  bool // ready tells of whole access units
 
 	mu      sync.Mutex
 	packets []*Packet
@@ -47,6 +48,9 @@ func (q *Queue) Push(p *Packet) (dropped int, needKey bool) {
 	if len(q.packets) > 1 && p.PTS-q.packets[0].PTS > q.limit {
 		dropped = q.shorten(p.PTS)
 		q.dropped += uint64(dropped)
+	}
+	if q.units && !p.Start && !p.End && dropped == 0 {
+		return dropped, q.needKey
 	}
 	select {
 	case q.ready <- struct{}{}:
@@ -153,6 +157,10 @@ func (q *Queue) PullAll(ctx context.Context, dst []*Packet) ([]*Packet, error) {
 
 // Ready delivers a value after Push or Close, for a consumer that waits for other things too; call TakeAll then.
 func (q *Queue) Ready() <-chan struct{} { return q.ready }
+
+// ReadyByUnit makes Ready, and what waits in Pull, tell of the beginning and the end of access units alone: a consumer that
+// works by whole units is not woken for each piece. Call it before the first Push.
+func (q *Queue) ReadyByUnit() { q.units = true }
 
 // TakeAll is PullAll without waiting: dst comes back as it was when nothing waits.
 func (q *Queue) TakeAll(dst []*Packet) ([]*Packet, error) {

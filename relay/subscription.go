@@ -43,6 +43,13 @@ func (s *Subscription) Pull(ctx context.Context, dst []*media.Packet) ([]*media.
 // the first wait.
 func (s *Subscription) Ready() <-chan struct{} { return s.queue.Ready() }
 
+// ReadyByUnit makes Ready tell of the beginning and the end of access units alone. Call it before the first wait.
+func (s *Subscription) ReadyByUnit() {
+	s.stream.mu.Lock()
+	defer s.stream.mu.Unlock()
+	s.queue.ReadyByUnit()
+}
+
 // Take is Pull without waiting: dst comes back as it was when nothing waits.
 func (s *Subscription) Take(dst []*media.Packet) ([]*media.Packet, error) {
 	if len(s.cached) > 0 {
