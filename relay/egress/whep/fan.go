@@ -104,6 +104,7 @@ func (f *fan) run(ctx context.Context) error {
 	defer ticker.Stop()
 	hold := time.NewTimer(math.MaxInt64) // the rest of a picture is late, or a viewer catches up
 	defer hold.Stop()
+	f.sub.ReadyByUnit()
 	if err := f.take(); err != nil {
 		return err
 	}
@@ -121,6 +122,9 @@ func (f *fan) run(ctx context.Context) error {
 			f.housekeep(now)
 		case <-hold.C:
 			late = true
+			if err := f.take(); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}
