@@ -49,6 +49,7 @@ func accessUnits(t *testing.T) [][]byte {
 type station struct {
 	t       *testing.T
 	hub     *relay.Hub
+	listen  func() (*rtc.Port, error)
 	server  *httptest.Server
 	whep    atomic.Pointer[whep.Server]
 	media   *rtc.Port
@@ -58,7 +59,14 @@ type station struct {
 var camera = []media.Track{{Codec: media.H264, ClockRate: 90000, Width: 640, Height: 360, Profile: "42c01e"}}
 
 func newStation(t *testing.T, tracks []media.Track, units [][]byte) *station {
-	s := &station{t: t, hub: relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler))}
+	return newStationAt(t, func() (*rtc.Port, error) {
+		return rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
+	}, tracks, units)
+}
+
+// newStationAt returns a station whose media goes by the port that listen opens.
+func newStationAt(t *testing.T, listen func() (*rtc.Port, error), tracks []media.Track, units [][]byte) *station {
+	s := &station{t: t, hub: relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler)), listen: listen}
 	s.open()
 	s.server = serve(t, s.hub, nil, func(w http.ResponseWriter, r *http.Request) { s.whep.Load().ServeHTTP(w, r) })
 	ctx, cancel := context.WithCancel(context.Background())
@@ -78,13 +86,12 @@ func newStation(t *testing.T, tracks []media.Track, units [][]byte) *station {
 }
 
 func (s *station) open() {
-	log := slog.New(slog.DiscardHandler)
-	port, err := rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, log)
+	port, err := s.listen()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.media = port
-	s.whep.Store(whep.New(whep.Default(), s.hub, port, whep.Access{}, log))
+	s.whep.Store(whep.New(whep.Default(), s.hub, port, whep.Access{}, slog.New(slog.DiscardHandler)))
 }
 
 func (s *station) close() {

@@ -173,8 +173,8 @@ export class GantryPlayer extends EventTarget {
       await session.open();
       this.#attach(session);
       await this.#connected(session, limits.connect, signal);
-      if (this.#options.measure && !this.#meter) this.#meter = new Meter(this.video);
-      this.#meter?.begin(session.pc);
+      this.#meter ??= new Meter(this.video, this.#options.measure);
+      this.#meter.begin(session.pc);
       this.#setClock(signal);
       await this.#watch(session, begun, good, signal);
     } finally {
@@ -213,7 +213,7 @@ export class GantryPlayer extends EventTarget {
     }
     // The two clocks are known to half a round trip: a smaller difference is not one.
     if (Math.abs(this.#clock) < best / 2 + 1) this.#clock = 0;
-    this.#meter?.setClock(this.#clock);
+    this.#meter.setClock(this.#clock);
   }
 
   async #startVideo() {
@@ -242,48 +242,50 @@ export class GantryPlayer extends EventTarget {
     }
   }
 
-  async #restart(session, signal) {
-    this.#set("stalled", "lost");
-    try {
-      await session.restart();
-    } catch (e) {
-      // The relay does not answer, or has forgotten this session: a new one tells which.
-      throw new WhepError("lost", e.message);
-    }
-    await this.#connected(session, limits.connect / 2, signal);
-  }
-
   /** Looks after a connected session until it must be replaced. */
   async #watch(session, begun, good, signal) {
     const at = {packet: performance.now(), frame: performance.now(), answer: 0, probe: 0, away: 0};
     let last = {packets: 0, frames: 0, samples: 0, answers: 0}, sampled = 0;
+    // What asks the relay goes on beside the watching: the picture may return before the relay has answered.
+    let repairing = false, failure = null;
+    const repair = (work) => {
+      if (repairing) return;
+      repairing = true;
+      work().catch((e) => { failure = e; }).finally(() => { repairing = false; this.#wake(); });
+    };
     for (;;) {
       await this.#pause(tick, signal);
       if (signal.aborted) throw new WhepError("stopped");
       const now = performance.now();
       const connection = session.pc.connectionState;
-      if (connection === "disconnected") at.away ||= now;
-      else at.away = 0;
+      at.away = connection === "disconnected" ? at.away || now : 0;
       if (connection === "closed" || connection === "new" || session.ended) throw new WhepError("lost");
+      if (failure) {
+        // A relay that cannot be reached now may yet know this session later, as long as the browser has hope.
+        const hope = connection !== "failed" && (failure.reason === "unreachable" || failure.reason === "offline");
+        if (!hope) throw new WhepError("lost", failure.message);
+        failure = null;
+      }
       if (connection === "failed" || at.away && now - at.away > limits.disconnected) {
-        await this.#restart(session, signal);
-        at.packet = at.frame = performance.now();
-        at.away = 0;
-        continue;
+        this.#set("stalled", "lost");
+        repair(async () => {
+          await session.restart();
+          await this.#connected(session, limits.connect / 2, signal);
+        });
       }
       if (now - sampled < tick * 0.9) continue; // woken by a change
       sampled = now;
 
-      const stats = await (this.#meter ?? new Meter(this.video)).sample(session);
+      const stats = await this.#meter.sample(session);
       const {video, audio} = stats;
       const have = {packets: (video?.packets ?? 0) + (audio?.packets ?? 0), frames: video?.frames ?? 0, samples: audio?.samples ?? 0,
         answers: stats.path?.responses ?? 0};
       if (have.packets > last.packets) at.packet = now;
-      if (have.answers !== last.answers) at.answer = now; // to ICE's checks: the path stands
+      if (have.answers > last.answers) at.answer = now; // to ICE's checks: the path stands
       const soundOnly = !video?.packets && have.samples > last.samples;
       if (have.frames > last.frames || soundOnly) {
         at.frame = now;
-        if (this.firstFrame === undefined || !last.frames) this.firstFrame = now - begun;
+        if (!last.frames) this.firstFrame = now - begun;
         this.#everPlayed = true;
         if (now - begun > limits.settled) good();
         if (this.#state.state !== "blocked") this.#set("playing");
@@ -293,14 +295,16 @@ export class GantryPlayer extends EventTarget {
       this.dispatchEvent(new CustomEvent("stats", {detail: this.stats}));
 
       const quiet = now - at.packet, dark = now - at.frame;
-      if (document.hidden && quiet < limits.silence) {
-        at.frame = now; // browsers may stop decoding what nobody sees
-      } else if (quiet > limits.silence) {
-        this.#set("stalled", at.answer - at.packet < limits.silence / 2 ? "quiet" : last.packets ? "stalled" : "silent");
+      if (quiet > limits.silence) {
+        at.frame = now; // to be dark, packets must come
+        if (at.answer - at.packet > limits.silence / 2) this.#set("stalled", last.packets ? "stalled" : "silent");
+        else if (this.#state.reason !== "lost") this.#set("stalled", "quiet");
         if (now - at.probe > limits.probe) {
           at.probe = now;
-          await session.probe(); // where the relay still knows us, waiting is right
+          repair(() => session.probe()); // where the relay still knows us, waiting is right
         }
+      } else if (document.hidden) {
+        at.frame = now; // browsers may stop decoding what nobody sees
       } else if (dark > limits.frozen) {
         const codec = [video?.codec ?? session.videoCodec, video?.profile && `profile ${video.profile}`].filter(Boolean).join(", ");
         throw Object.assign(new WhepError(have.frames ? "lost" : "undecodable"), {codec});

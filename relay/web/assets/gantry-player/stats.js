@@ -15,9 +15,10 @@ export class Meter {
   #lookAgain = 0;
   #receiver = null;
 
-  constructor(video) {
+  /** `latency`: look at each frame that is shown. */
+  constructor(video, latency) {
     this.#video = video;
-    if ("requestVideoFrameCallback" in video) this.#watch();
+    if (latency && "requestVideoFrameCallback" in video) this.#watch();
   }
 
   /** Takes the ms to add to this computer's clock to get the relay's. */
