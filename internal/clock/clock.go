@@ -80,10 +80,11 @@ func (m *mapping) update(now time.Duration, measure func() (offset, width time.D
 	m.looked = now
 }
 
-// measure returns wall minus monotonic by the tightest of three readings, and how wide that was.
+// measure returns wall minus monotonic by the first tight reading, or the tightest of many, and how wide that was.
 func measure() (offset, width time.Duration) {
+	const tight = 5 * time.Microsecond
 	width = time.Hour
-	for range 3 {
+	for i := 0; i < 50 && width > tight; i++ {
 		before := Now()
 		t := time.Now()
 		after := Now()
