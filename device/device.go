@@ -15,6 +15,11 @@ import (
 var (
 	// ErrNoSignal: the device is there and receives nothing usable. Show the slate, call Start again.
 	ErrNoSignal = errors.New("no signal")
+	// ErrNoLock, ErrOutOfRange and ErrEncrypted are kinds of ErrNoSignal: something is sent, but the receiver cannot follow it
+	// (no stable timing), cannot take it (too large, too fast), or must not show it (HDCP, conditional access).
+	ErrNoLock     error = &noSignal{"signal not stable"}
+	ErrOutOfRange error = &noSignal{"signal out of range"}
+	ErrEncrypted  error = &noSignal{"signal encrypted"}
 	// ErrFormatChanged: the signal came with another size, rate or layout. Call Start again.
 	ErrFormatChanged = errors.New("format changed")
 	// ErrGone: the device vanished or broke. Close the Source and open it anew.
@@ -27,10 +32,17 @@ var (
 	ErrUnsupported = errors.New("not supported by the device")
 )
 
+// noSignal is a kind of ErrNoSignal.
+type noSignal struct{ text string }
+
+func (e *noSignal) Error() string { return e.text }
+func (e *noSignal) Unwrap() error { return ErrNoSignal }
+
 // A Source is one video input. Start, Read and Close are called by one goroutine at a time.
 type Source interface {
 	// Start waits for a stable signal, begins to stream it, and returns its format. On a Source that streams already it first
-	// stops; Frames of the earlier run stay valid until released.
+	// stops; Frames of the earlier run stay valid until released. While there is no signal it may return ErrNoSignal with a
+	// reason that it has not given before, so that it can be shown: call Start again, which goes on waiting.
 	Start(ctx context.Context) (media.VideoFormat, error)
 	// Read waits for the next picture; the caller owns it. After ErrNoSignal or ErrFormatChanged call Start again, after
 	// ErrGone close and reopen. ctx ends the wait.

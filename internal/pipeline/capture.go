@@ -18,10 +18,12 @@ import (
 const (
 	slateAfter  = 250 * time.Millisecond // without a picture, or three intervals if that is longer
 	slateAtBoot = time.Second            // what a source has to deliver its first picture before the slate goes out
+	restart     = 100 * time.Millisecond // between starts of a source without a signal
 	sourceStuck = 10 * time.Second       // without a picture or an error: the source is opened anew
 )
 
-var sourceBackoff = supervise.Backoff{Min: 250 * time.Millisecond, Max: 2 * time.Second, Jitter: 0.1, Healthy: 5 * time.Second}
+// Opening a device that is not there costs next to nothing, and one that returns shall be on the air within a second.
+var sourceBackoff = supervise.Backoff{Min: 250 * time.Millisecond, Max: 500 * time.Millisecond, Jitter: 0.1, Healthy: 5 * time.Second}
 
 var (
 	noSignal   = health.Warnable{Code: "no-signal", Severity: health.Failing, Visible: 2 * time.Second}
@@ -48,7 +50,9 @@ type capture struct {
 	last    time.Duration     // when the last picture of the source came
 	lastPTS time.Duration     // of the last picture that went to the slot
 	slating bool
-	reason  error // why there is no picture
+	cut     bool          // the next picture is the first of another scene
+	reason  error         // why there is no picture
+	wake    chan struct{} // runSlate looks again
 	frames  meter
 	count   struct{ late, slate, lost uint64 }
 	seq     uint32
@@ -101,7 +105,7 @@ func (c *capture) once(ctx context.Context, v Video) (err error) {
 		err = errors.Join(err, src.Close())
 	}()
 	for {
-		format, err := src.Start(ctx)
+		format, err := c.start(ctx, src, v)
 		if err != nil {
 			return err
 		}
@@ -118,6 +122,25 @@ func (c *capture) once(ctx context.Context, v Video) (err error) {
 		}
 		c.log.Info("source stopped", "device", v.Name, "reason", err)
 		c.trouble(err)
+	}
+}
+
+// start starts the source, and shows why while there is no signal.
+func (c *capture) start(ctx context.Context, src device.Source, v Video) (media.VideoFormat, error) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		format, err := src.Start(ctx)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, device.ErrNoSignal) {
+			return format, err
+		}
+		c.log.Info("waiting for a signal", "device", v.Name, "reason", err)
+		c.trouble(err)
+		pause.Reset(restart)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
 	}
 }
 
@@ -149,9 +172,11 @@ func (c *capture) stream(ctx context.Context, src device.Source, format media.Vi
 
 // deliver hands a live picture on.
 func (c *capture) deliver(f *media.Frame, lost uint32) {
+	cut := false
 	c.mu.Lock()
 	c.last = clock.Now()
 	if c.slating || c.reason != nil {
+		c.cut = c.lastPTS != 0
 		c.slating, c.reason = false, nil
 		c.health.Clear(noSignal, c.source.Name)
 		c.health.Clear(sourceDown, c.source.Name)
@@ -164,21 +189,29 @@ func (c *capture) deliver(f *media.Frame, lost uint32) {
 		c.count.late++
 	} else {
 		c.lastPTS = f.PTS
+		cut, c.cut = c.cut, false
 	}
 	c.mu.Unlock()
 	if late {
 		f.Release()
 		return
 	}
-	c.slot.put(f)
+	c.slot.put(f, cut)
 }
 
 // trouble notes why there is no picture.
 func (c *capture) trouble(err error) {
 	c.mu.Lock()
 	c.reason = err
+	if definite(err) {
+		c.last = min(c.last, clock.Now()) // at boot there is nothing to wait for
+	}
 	name := c.source.Name
 	c.mu.Unlock()
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
 	if errors.Is(err, device.ErrNoSignal) || errors.Is(err, device.ErrFormatChanged) {
 		c.health.Raise(noSignal, name, err.Error())
 	} else {
@@ -211,6 +244,7 @@ func (c *capture) runSlate(ctx context.Context) {
 		timer.Reset(wait)
 		select {
 		case <-timer.C:
+		case <-c.wake:
 		case <-ctx.Done():
 			return
 		}
@@ -220,8 +254,18 @@ func (c *capture) runSlate(ctx context.Context) {
 // title says in two words what the reason says in more.
 func title(reason error) string {
 	switch {
-	case errors.Is(reason, device.ErrNoSignal), errors.Is(reason, device.ErrFormatChanged):
+	case errors.Is(reason, device.ErrEncrypted):
+		return "Protected content"
+	case errors.Is(reason, device.ErrOutOfRange):
+		return "Unsupported signal"
+	case errors.Is(reason, device.ErrNoLock):
+		return "Unstable signal"
+	case errors.Is(reason, device.ErrFormatChanged):
+		return "Signal changed"
+	case errors.Is(reason, device.ErrNoSignal):
 		return "No signal"
+	case errors.Is(reason, device.ErrGone):
+		return "Input lost"
 	case errors.Is(reason, device.ErrBusy):
 		return "Input busy"
 	case errors.Is(reason, device.ErrUnsupported):
@@ -230,11 +274,20 @@ func title(reason error) string {
 	return "No input"
 }
 
+// definite tells whether it is known that no picture comes. After a change of format the next one is a moment away.
+func definite(reason error) bool {
+	return reason != nil && !errors.Is(reason, errWaiting) && !errors.Is(reason, device.ErrFormatChanged)
+}
+
 // quiet returns how long to wait before the slate is due, 0 for now, with what it shows.
 func (c *capture) quiet() (media.VideoFormat, time.Duration, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	due := c.last + max(slateAfter, 3*c.format.Rate.Interval())
+	interval := c.format.Rate.Interval()
+	due := c.last + max(slateAfter, 3*interval)
+	if definite(c.reason) {
+		due = c.last + interval
+	}
 	if wait := due - clock.Now(); wait > 0 {
 		return c.format, wait, nil
 	}
@@ -261,11 +314,12 @@ func (c *capture) putSlate(still Still, format media.VideoFormat) time.Duration 
 	if next := c.lastPTS + interval; c.slating && now-next < interval && now >= next {
 		pts = next
 	}
+	cut := !c.slating && c.lastPTS != 0
 	c.lastPTS, c.slating = pts, true
 	c.count.slate++
 	c.seq++
 	f := still.Frame(pts, c.seq)
 	c.mu.Unlock()
-	c.slot.put(f)
+	c.slot.put(f, cut)
 	return max(pts+interval-now, time.Millisecond)
 }

@@ -97,11 +97,11 @@ func (e *encode) once(ctx context.Context) (err error) {
 		err = errors.Join(err, c.close())
 	}()
 	for {
-		f, err := e.slot.take(inner)
+		f, cut, err := e.slot.take(inner)
 		if err != nil {
 			return err
 		}
-		c, err = e.code(inner, cancel, c, f)
+		c, err = e.code(inner, cancel, c, f, cut)
 		f.Release()
 		if err != nil {
 			if cause := context.Cause(inner); cause != nil {
@@ -112,8 +112,9 @@ func (e *encode) once(ctx context.Context) (err error) {
 	}
 }
 
-// code gives one picture to the encoder that it needs: c, or a new one.
-func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *coder, f *media.Frame) (*coder, error) {
+// code gives one picture to the encoder that it needs: c, or a new one. After a cut it becomes a key frame: it has nothing in
+// common with the one before, and decoders that lost something meanwhile begin anew with it.
+func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *coder, f *media.Frame, cut bool) (*coder, error) {
 	want, _ := e.setting.get()
 	e.governor = e.governor.next(limits{want.Floor, want.Params.Bitrate, e.reserved()}, e.feedback.smallest(), f.PTS)
 	want.Params.Bitrate = e.governor.told
@@ -124,7 +125,7 @@ func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *code
 	if err != nil {
 		return c, err
 	}
-	return c, c.encode(ctx, f, e.feedback.key(f.PTS))
+	return c, c.encode(ctx, f, e.feedback.key(f.PTS, cut))
 }
 
 // A pace is how many pictures were taken and how many passed by since a moment.

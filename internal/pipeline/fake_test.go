@@ -38,6 +38,8 @@ type camera struct {
 	open   error // what Open says
 	read   error // what Read says; with ErrNoSignal Start then waits until it is nil
 	silent bool  // Read hangs
+	tells  bool  // Start returns each new reason
+	told   error
 	opened int
 	seq    uint32
 	change chan struct{}
@@ -75,12 +77,14 @@ func (r *cameraRun) Start(ctx context.Context) (media.VideoFormat, error) {
 	for {
 		r.c.mu.Lock()
 		format, err, change := r.c.format, r.c.read, r.c.change
+		news := r.c.tells && err != r.c.told
+		r.c.told = err
 		r.c.mu.Unlock()
 		if err == nil {
 			r.pool, r.next = media.NewPool(format, 4), clock.Now()
 			return format, nil
 		}
-		if !errors.Is(err, device.ErrNoSignal) {
+		if news || !errors.Is(err, device.ErrNoSignal) {
 			return media.VideoFormat{}, err
 		}
 		select {
@@ -140,6 +144,14 @@ type chip struct {
 	formats []media.VideoFormat
 	applied []int
 	live    int
+	asked   int // key frames that Encode was asked for
+}
+
+func (c *chip) keys(t *testing.T) int {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.asked
 }
 
 func (c *chip) set(fn func(*chip)) {
@@ -194,6 +206,9 @@ func (e *fakeEncoder) Encode(ctx context.Context, f *media.Frame, key bool) erro
 	}
 	if e.chip.hang {
 		return nil
+	}
+	if key {
+		e.chip.asked++
 	}
 	k := e.keys.Key(f.PTS, key)
 	// The packet says what picture it was made of.

@@ -58,10 +58,15 @@ func (b *feedback) of(name string) int {
 	return b.carries[name]
 }
 
-// key says whether the picture with this PTS shall be a key frame because somebody asked: the one rate limit there is.
-func (b *feedback) key(pts time.Duration) bool {
+// key says whether the picture with this PTS shall be a key frame because it follows a cut or somebody asked: the one rate
+// limit there is for the latter.
+func (b *feedback) key(pts time.Duration, cut bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if cut {
+		b.wanted, b.lastKey = false, pts
+		return true
+	}
 	if !b.wanted || pts-b.lastKey < keyLimit && pts >= b.lastKey {
 		return false
 	}

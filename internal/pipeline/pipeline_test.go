@@ -75,7 +75,11 @@ func TestLostSignalShowsTheSlate(t *testing.T) {
 
 		r.camera.set(func(c *camera) { c.read = fmt.Errorf("the cable was pulled: %w", device.ErrNoSignal) })
 		sleep(5 * time.Second)
-		steady(t, p.got(), slateAfter+frame, false)
+		got := p.got()
+		steady(t, got, 2*frame, false)
+		if !got[0].Key {
+			t.Error("the slate does not begin with a key frame")
+		}
 		st := r.Status()
 		if st.Video.Signal || st.Video.Slates < 110 || !strings.Contains(st.Video.Reason, "cable was pulled") {
 			t.Errorf("video %+v", st.Video)
@@ -87,14 +91,60 @@ func TestLostSignalShowsTheSlate(t *testing.T) {
 			t.Errorf("conditions %v", list)
 		}
 
+		asked := r.chip.keys(t)
 		r.camera.set(func(c *camera) { c.read = nil })
-		sleep(2 * time.Second)
+		sleep(time.Second)
 		steady(t, p.got(), slateAfter, false)
+		if r.chip.keys(t) != asked+1 {
+			t.Error("no key frame at the signal's return")
+		}
 		if st := r.Status(); !st.Video.Signal || st.Encoder.Opened != 1 || st.Uplinks[0].Connects != 1 || r.camera.opened != 1 {
 			t.Errorf("after the return %+v, camera opened %d times", st, r.camera.opened)
 		}
 		if list := r.health.Conditions(); len(list) != 0 {
 			t.Errorf("conditions %v", list)
+		}
+	})
+}
+
+// Each kind of trouble has a slate of its own, also while the source is still waiting for its first signal, and in the format
+// that the configuration asks for.
+func TestEveryKindOfTroubleHasItsSlate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer("a")
+		r := start(t, func(r *rig) { r.camera.read = fmt.Errorf("no cable: %w", device.ErrNoSignal); r.camera.tells = true }, p)
+		sleep(3 * time.Second)
+		got := p.got()
+		steady(t, got, frame, true)
+		if len(got) < 70 || string(got[0].Data) != "32x18" {
+			t.Errorf("%d packets of the slate in the first 3 s", len(got))
+		}
+		want := []string{"32x18 No signal: no cable: no signal"}
+		for _, c := range []struct {
+			err   error
+			title string
+		}{
+			{device.ErrNoLock, "Unstable signal"}, {device.ErrOutOfRange, "Unsupported signal"},
+			{device.ErrEncrypted, "Protected content"}, {device.ErrNoSignal, "No signal"},
+		} {
+			r.camera.set(func(cam *camera) { cam.read = fmt.Errorf("input 1: %w", c.err) })
+			want = append(want, "32x18 "+c.title+": input 1: "+c.err.Error())
+			sleep(time.Second)
+		}
+		if !slices.Equal(r.slates, want) {
+			t.Errorf("slates %q, want %q", r.slates, want)
+		}
+		steady(t, p.got(), frame, false)
+		r.camera.set(func(c *camera) { c.read = nil })
+		sleep(time.Second)
+		if st := r.Status(); !st.Video.Signal || st.Uplinks[0].Connects != 1 || r.camera.opened != 1 {
+			t.Errorf("after the signal came %+v, opened %d times", st, r.camera.opened)
+		}
+		got = p.got()
+		steady(t, got, slateAfter, false)
+		i := slices.IndexFunc(got, func(p *media.Packet) bool { return string(p.Data) == "64x36" })
+		if i < 0 || !got[i].Key {
+			t.Errorf("no key frame of the camera: packet %d", i)
 		}
 	})
 }
@@ -553,14 +603,19 @@ func TestNewestWins(t *testing.T) {
 	for i := range uint32(3) {
 		f := pool.Get()
 		f.Seq = i
-		s.put(f)
+		s.put(f, i == 1) // a cut before a picture that is replaced is one before the next
 	}
-	f, err := s.take(t.Context())
-	if err != nil || f.Seq != 2 || s.dropped() != 2 {
-		t.Fatalf("got %v, %v, dropped %d", f.Seq, err, s.dropped())
+	f, cut, err := s.take(t.Context())
+	if err != nil || !cut || f.Seq != 2 || s.dropped() != 2 {
+		t.Fatalf("got %v, cut %v, %v, dropped %d", f.Seq, cut, err, s.dropped())
 	}
 	f.Release()
-	s.put(pool.Get())
+	s.put(pool.Get(), false)
+	if f, cut, _ = s.take(t.Context()); cut {
+		t.Error("one cut told twice")
+	}
+	f.Release()
+	s.put(pool.Get(), false)
 	s.clear()
 	if media.OutstandingFrames() != 0 {
 		t.Error("frames outstanding")

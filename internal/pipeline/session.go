@@ -35,7 +35,7 @@ type Session struct {
 func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
 	s := &Session{log: log, slot: newSlot(), feedback: newFeedback(), tracks: newTracks()}
 	s.fanout = newFanout(s.feedback)
-	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), slot: s.slot, slate: slate}
+	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), slot: s.slot, slate: slate, wake: make(chan struct{}, 1)}
 	s.audio = &audio{log: log, health: set, setting: newSetting(spec.Audio), fanout: s.fanout, tracks: s.tracks}
 	if spec.Audio.Open != nil {
 		s.tracks.audio = spec.Audio.Track // before the first destination asks

@@ -13,16 +13,18 @@ type slot struct {
 
 	mu       sync.Mutex
 	frame    *media.Frame
+	cut      bool // frame, or one that it replaced, is the first of another scene
 	replaced uint64
 }
 
 func newSlot() *slot { return &slot{ready: make(chan struct{}, 1)} }
 
-// put takes over f. A picture that still waits is given back and counted.
-func (s *slot) put(f *media.Frame) {
+// put takes over f. A picture that still waits is given back and counted. With cut, f has nothing in common with the pictures
+// before.
+func (s *slot) put(f *media.Frame, cut bool) {
 	s.mu.Lock()
 	old := s.frame
-	s.frame = f
+	s.frame, s.cut = f, s.cut || cut
 	if old != nil {
 		s.replaced++
 	}
@@ -36,20 +38,23 @@ func (s *slot) put(f *media.Frame) {
 	}
 }
 
-// take waits for a picture, which the caller then owns.
-func (s *slot) take(ctx context.Context) (*media.Frame, error) {
+// take waits for a picture, which the caller then owns, and tells whether it follows a cut.
+func (s *slot) take(ctx context.Context) (f *media.Frame, cut bool, err error) {
 	for {
 		s.mu.Lock()
-		f := s.frame
+		f = s.frame
 		s.frame = nil
+		if f != nil {
+			cut, s.cut = s.cut, false
+		}
 		s.mu.Unlock()
 		if f != nil {
-			return f, nil
+			return f, cut, nil
 		}
 		select {
 		case <-s.ready:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, false, context.Cause(ctx)
 		}
 	}
 }
