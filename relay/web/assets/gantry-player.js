@@ -254,7 +254,8 @@ export class GantryPlayer extends EventTarget {
       work().catch((e) => { failure = e; }).finally(() => { repairing = false; this.#wake(); });
     };
     for (;;) {
-      await this.#pause(tick, signal);
+      const every = last.frames ? tick : tick / 5; // the first picture is waited for
+      await this.#pause(every, signal);
       if (signal.aborted) throw new WhepError("stopped");
       const now = performance.now();
       const connection = session.pc.connectionState;
@@ -273,7 +274,7 @@ export class GantryPlayer extends EventTarget {
           await this.#connected(session, limits.connect / 2, signal);
         });
       }
-      if (now - sampled < tick * 0.9) continue; // woken by a change
+      if (now - sampled < every * 0.9) continue; // woken by a change
       sampled = now;
 
       const stats = await this.#meter.sample(session);
@@ -285,7 +286,7 @@ export class GantryPlayer extends EventTarget {
       const soundOnly = !video?.packets && have.samples > last.samples;
       if (have.frames > last.frames || soundOnly) {
         at.frame = now;
-        if (!last.frames) this.firstFrame = now - begun;
+        if (!last.frames) this.firstFrame = (this.#meter.firstShown ?? now) - begun;
         this.#everPlayed = true;
         if (now - begun > limits.settled) good();
         if (this.#state.state !== "blocked") this.#set("playing");

@@ -26,6 +26,7 @@ export class Meter {
 
   /** Measures another session from now on. */
   begin(pc) {
+    this.firstShown = null; // performance.now() of the session's first frame
     this.#before = null;
     this.#latencies = [];
     this.#source = null;
@@ -40,6 +41,7 @@ export class Meter {
   #watch() {
     this.#callback = this.#video.requestVideoFrameCallback((now, frame) => {
       this.#presented++;
+      this.firstShown ??= now;
       this.#latency(now, frame);
       this.#watch();
     });
