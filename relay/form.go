@@ -130,18 +130,22 @@ func (f *form) close(err error) {
 	f.release()
 }
 
-// cache is the group of pictures that a new Subscription starts with.
+// cache is the groups of pictures that a new Subscription starts with: of each video track all since its last key frame, and
+// the sound beside them.
 type cache struct {
 	packets []*media.Packet
+	video   uint64 // bit set of the tracks that have begun
 	bytes   int
 }
 
 func (c *cache) add(p *media.Packet, video bool) {
-	if video && p.Key && p.Start {
-		// Subscribers may still read the old one: begin anew.
-		c.packets, c.bytes = make([]*media.Packet, 0, max(64, len(c.packets))), 0
-	} else if len(c.packets) == 0 {
-		return
+	bit := uint64(1) << (p.Track & 63)
+	switch {
+	case video && p.Key && p.Start:
+		c.restart(p.Track)
+		c.video |= bit
+	case c.video == 0 || video && c.video&bit == 0:
+		return // nothing to decode it with
 	}
 	c.bytes += len(p.Data)
 	if len(c.packets) == maxCached || c.bytes > maxCachedBytes {
@@ -149,4 +153,20 @@ func (c *cache) add(p *media.Packet, video bool) {
 		return
 	}
 	c.packets = append(c.packets, p)
+}
+
+// restart drops the group of one track and the sound from before all groups that are left. Subscribers may still read the
+// old slice, so a new one is made.
+func (c *cache) restart(track uint8) {
+	old := c.packets
+	c.packets, c.bytes = make([]*media.Packet, 0, max(64, len(old))), 0
+	others := c.video &^ (1 << (track & 63))
+	for _, p := range old {
+		isVideo := c.video&(1<<(p.Track&63)) != 0
+		if p.Track == track || !isVideo && len(c.packets) == 0 || others == 0 {
+			continue
+		}
+		c.packets = append(c.packets, p)
+		c.bytes += len(p.Data)
+	}
 }

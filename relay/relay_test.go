@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -81,6 +82,30 @@ func TestSubscriberStartsAtCachedKeyFrame(t *testing.T) {
 	}
 	if got := pull(t, sub); len(got) != 1 || got[0].PTS != 100*time.Millisecond {
 		t.Fatalf("live: %v", got)
+	}
+}
+
+func TestEachLayerIsCachedFromItsOwnKeyFrame(t *testing.T) {
+	h := newHub(t)
+	low := h264
+	low.RID = "l"
+	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{h264, low, opus}})
+	on := func(track uint8, p *media.Packet) { p.Track = track; pub.Write(p) }
+	on(0, picture(0, true))
+	on(2, picture(1, false))
+	on(1, picture(2, false)) // no key frame of this layer yet
+	on(1, picture(3, true))
+	on(0, picture(33, false))
+	on(2, picture(34, false))
+	on(0, picture(66, true))
+	on(1, picture(67, false))
+	got := pull(t, subscribe(t, h))
+	var order []int
+	for _, p := range got {
+		order = append(order, int(p.Track)*1000+int(p.PTS.Milliseconds()))
+	}
+	if want := []int{1003, 2034, 66, 1067}; !slices.Equal(order, want) {
+		t.Fatalf("cached %v, want %v", order, want)
 	}
 }
 
