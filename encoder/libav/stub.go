@@ -26,5 +26,8 @@ func NewDecoder(media.Codec) (*Decoder, error) { return nil, errMissing }
 // Decode returns ErrUnavailable.
 func (*Decoder) Decode(*media.Packet) ([]*media.Frame, error) { return nil, errMissing }
 
+// Drain returns ErrUnavailable.
+func (*Decoder) Drain() ([]*media.Frame, error) { return nil, errMissing }
+
 // Close does nothing.
 func (*Decoder) Close() error { return nil }
