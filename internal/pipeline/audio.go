@@ -3,10 +3,12 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"gantry/encoder"
 	"gantry/internal/clock"
 	"gantry/internal/health"
 	"gantry/internal/supervise"
@@ -15,7 +17,10 @@ import (
 
 var audioDown = health.Warnable{Code: "audio-down", Severity: health.Failing, Visible: 2 * time.Second}
 
-// audio brings sound from its source through its encoder to the destinations' queues. Sound that fails stops nothing else.
+// audioReopen is how long an encoder for sound that failed is left alone.
+const audioReopen = 5 * time.Second
+
+// audio brings sound from its source through its encoders to the destinations' queues. Sound that fails stops nothing else.
 type audio struct {
 	log     *slog.Logger
 	health  *health.Set
@@ -26,8 +31,20 @@ type audio struct {
 	mu     sync.Mutex
 	source Audio
 	format media.AudioFormat
+	codecs []media.Codec // as which it is coded now
 	err    error
 	out    meter
+}
+
+// tracks are what destinations can choose from.
+func (a Audio) tracks() (list []media.Track) {
+	if a.Open == nil {
+		return nil
+	}
+	for _, c := range a.Codings {
+		list = append(list, c.Track)
+	}
+	return list
 }
 
 func (a *audio) run(ctx context.Context) error {
@@ -39,12 +56,11 @@ func (a *audio) work(ctx context.Context, spec Audio) {
 	a.mu.Lock()
 	a.source, a.err, a.format = spec, nil, media.AudioFormat{}
 	a.mu.Unlock()
+	a.tracks.setAudio(spec.tracks())
 	if spec.Open == nil {
-		a.tracks.setAudio(media.Track{})
 		<-ctx.Done()
 		return
 	}
-	a.tracks.setAudio(spec.Track)
 	task := supervise.Task{Name: "audio", Log: a.log.With("device", spec.Name), Backoff: sourceBackoff}
 	_ = task.Keep(ctx, func(ctx context.Context) error {
 		err := a.once(ctx, spec)
@@ -69,28 +85,31 @@ func (a *audio) once(ctx context.Context, spec Audio) (err error) {
 	if err != nil {
 		return err
 	}
-	enc, err := spec.Encode(format)
-	if err != nil {
-		return err
+	a.log.Info("audio started", "device", spec.Name, "format", format)
+	coders := make([]*audioCoder, len(spec.Codings))
+	for i, c := range spec.Codings {
+		coders[i] = &audioCoder{AudioCoding: c, audio: a, subject: fmt.Sprintf("%s as %v", spec.Name, c.Track.Codec), retry: -time.Hour}
 	}
-	defer func() { err = errors.Join(err, enc.Close()) }()
-	a.log.Info("audio started", "device", spec.Name, "format", format, "codec", enc.Track().Codec)
+	defer func() {
+		for _, c := range coders {
+			err = errors.Join(err, c.close())
+		}
+		a.note(nil)
+	}()
 	healthy := false
 	for {
 		samples, err := src.Read(ctx)
 		if err != nil {
 			return err
 		}
-		packets, err := enc.Encode(samples)
-		if err != nil {
-			return err
+		var codecs []media.Codec
+		for _, c := range coders {
+			if c.encode(samples) {
+				codecs = append(codecs, c.Track.Codec)
+			}
 		}
-		for _, p := range packets {
-			p.Track = audioTrack
-			a.out.add(clock.Now(), len(p.Data))
-			a.fanout.push(p, false)
-		}
-		if !healthy && len(packets) > 0 {
+		a.note(codecs)
+		if !healthy {
 			healthy = true
 			a.mu.Lock()
 			a.err, a.format = nil, format
@@ -100,8 +119,81 @@ func (a *audio) once(ctx context.Context, spec Audio) (err error) {
 	}
 }
 
-// bitrate returns what the sound takes of a path, in bit/s.
-func (a *audio) bitrate() int {
-	_, track := a.tracks.get()
-	return track.Bitrate
+func (a *audio) note(codecs []media.Codec) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.codecs = codecs
+}
+
+// bitrate returns what the sound takes of a path, in bit/s: of the paths, that on which it takes the most.
+func (a *audio) bitrate() (most int) {
+	setting, _ := a.setting.get()
+	for _, t := range setting.tracks() {
+		if a.fanout.wants(t.Codec) {
+			most = max(most, t.Bitrate)
+		}
+	}
+	return most
+}
+
+// An audioCoder codes the sound in one way while somebody wants it. One goroutine uses it.
+type audioCoder struct {
+	AudioCoding
+	audio   *audio
+	subject string // for the health conditions
+	enc     encoder.AudioEncoder
+	retry   time.Duration // PTS from which on it may be tried again
+}
+
+// encode brings s to the queues of those that chose this coding, and tells whether it was coded.
+func (c *audioCoder) encode(s *media.Audio) bool {
+	if !c.audio.fanout.wants(c.Track.Codec) {
+		if err := c.close(); err != nil {
+			c.audio.log.Warn("audio encoder not closed", "codec", c.Track.Codec, "err", err)
+		}
+		c.audio.health.Clear(audioDown, c.subject)
+		return false
+	}
+	if s.PTS < c.retry {
+		return false
+	}
+	err := c.open(s.Format)
+	if err == nil {
+		var packets []*media.Packet
+		packets, err = c.enc.Encode(s)
+		for _, p := range packets {
+			p.Track = audioTrack
+			c.audio.out.add(clock.Now(), len(p.Data))
+			c.audio.fanout.push(p, c.Track.Codec)
+		}
+	}
+	if err != nil { // the other codings go on
+		c.audio.health.Raise(audioDown, c.subject, err.Error())
+		_ = c.close() // what went wrong is said
+		c.retry = s.PTS + audioReopen
+		return false
+	}
+	c.audio.health.Clear(audioDown, c.subject)
+	return true
+}
+
+func (c *audioCoder) open(format media.AudioFormat) (err error) {
+	if c.enc != nil {
+		return nil
+	}
+	if c.enc, err = c.Encode(format); err != nil {
+		c.enc = nil
+		return err
+	}
+	c.audio.log.Info("audio encoder opened", "codec", c.Track.Codec)
+	return nil
+}
+
+func (c *audioCoder) close() error {
+	if c.enc == nil {
+		return nil
+	}
+	err := c.enc.Close()
+	c.enc = nil
+	return err
 }

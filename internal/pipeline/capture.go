@@ -44,18 +44,23 @@ type capture struct {
 	slot    *slot
 	slate   Slate
 
-	mu      sync.Mutex
-	source  Video
-	format  media.VideoFormat // of the last picture, or the configured one
-	last    time.Duration     // when the last picture of the source came
-	lastPTS time.Duration     // of the last picture that went to the slot
-	slating bool
-	cut     bool          // the next picture is the first of another scene
-	reason  error         // why there is no picture
-	wake    chan struct{} // runSlate looks again
-	frames  meter
-	count   struct{ late, slate, lost uint64 }
-	seq     uint32
+	mu     sync.Mutex
+	source Video
+	format media.VideoFormat // of the last picture, or the configured one
+	last   time.Duration     // when the last picture of the source came
+	shown  shown
+	reason error         // why there is no picture
+	wake   chan struct{} // runSlate looks again
+	frames meter
+	count  struct{ late, slate, lost uint64 }
+}
+
+// shown is what went to the slot.
+type shown struct {
+	pts   time.Duration // of the last picture
+	seq   uint32        // of the last slate
+	slate bool          // the last picture was the slate
+	cut   bool          // the next one is the first of another scene
 }
 
 func (c *capture) run(ctx context.Context) error {
@@ -175,21 +180,21 @@ func (c *capture) deliver(f *media.Frame, lost uint32) {
 	cut := false
 	c.mu.Lock()
 	c.last = clock.Now()
-	if c.slating || c.reason != nil {
-		c.cut = c.lastPTS != 0
-		c.slating, c.reason = false, nil
+	if c.shown.slate || c.reason != nil {
+		c.shown.cut = c.shown.pts != 0
+		c.shown.slate, c.reason = false, nil
 		c.health.Clear(noSignal, c.source.Name)
 		c.health.Clear(sourceDown, c.source.Name)
 	}
 	c.format = f.Format
 	c.frames.add(c.last, 0)
 	c.count.lost += uint64(lost)
-	late := f.PTS <= c.lastPTS && c.lastPTS != 0
+	late := f.PTS <= c.shown.pts && c.shown.pts != 0
 	if late { // the slate was quicker, or the driver's clock went back
 		c.count.late++
 	} else {
-		c.lastPTS = f.PTS
-		cut, c.cut = c.cut, false
+		c.shown.pts = f.PTS
+		cut, c.shown.cut = c.shown.cut, false
 	}
 	c.mu.Unlock()
 	if late {
@@ -305,20 +310,20 @@ func (c *capture) putSlate(still Still, format media.VideoFormat) time.Duration 
 	}
 	now := clock.Now()
 	c.mu.Lock()
-	if now <= c.lastPTS && c.lastPTS != 0 {
+	if now <= c.shown.pts && c.shown.pts != 0 {
 		c.mu.Unlock()
 		return interval
 	}
 	// On the grid of the pictures before, so that the rate is right whatever timers do.
 	pts := now
-	if next := c.lastPTS + interval; c.slating && now-next < interval && now >= next {
+	if next := c.shown.pts + interval; c.shown.slate && now-next < interval && now >= next {
 		pts = next
 	}
-	cut := !c.slating && c.lastPTS != 0
-	c.lastPTS, c.slating = pts, true
+	cut := !c.shown.slate && c.shown.pts != 0
+	c.shown.pts, c.shown.slate = pts, true
 	c.count.slate++
-	c.seq++
-	f := still.Frame(pts, c.seq)
+	c.shown.seq++
+	f := still.Frame(pts, c.shown.seq)
 	c.mu.Unlock()
 	c.slot.put(f, cut)
 	return max(pts+interval-now, time.Millisecond)

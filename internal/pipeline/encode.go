@@ -255,6 +255,7 @@ func (e *encode) start(enc encoder.Encoder, name string, rank int, in media.Vide
 // read brings packets to the queues until the encoder ends.
 func (e *encode) read(ctx context.Context, c *coder) {
 	defer close(c.done)
+	codec := c.enc.Track().Codec
 	for {
 		p, err := c.enc.Read(ctx)
 		if err != nil {
@@ -269,7 +270,7 @@ func (e *encode) read(ctx context.Context, c *coder) {
 		if p.Key {
 			e.note(func(st *encodeState) { st.keys++ })
 		}
-		e.fanout.push(p, true)
+		e.fanout.push(p, codec)
 	}
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type fanout struct {
 }
 
 type out struct {
+	codecs  []media.Codec // of its tracks
 	queue   *media.Queue
 	started bool          // a key frame came: a destination sees none of the pictures before it
 	asked   time.Duration // PTS at which its queue last asked for a key frame
@@ -39,8 +41,12 @@ func newFanout(b *feedback) *fanout {
 // be reached is added again and again.
 func (f *fanout) add(name string, tracks []media.Track) *media.Queue {
 	q := media.NewQueue(queueLimit, tracks)
+	o := &out{queue: q, asked: -time.Hour}
+	for _, t := range tracks {
+		o.codecs = append(o.codecs, t.Codec)
+	}
 	f.mu.Lock()
-	f.outs[name] = &out{queue: q, asked: -time.Hour}
+	f.outs[name] = o
 	f.mu.Unlock()
 	return q
 }
@@ -58,12 +64,27 @@ func (f *fanout) remove(name string, err error) {
 	}
 }
 
-// push never blocks.
-func (f *fanout) push(p *media.Packet, video bool) {
+// wants tells whether a destination has chosen a track of this codec.
+func (f *fanout) wants(c media.Codec) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range f.outs {
+		if slices.Contains(o.codecs, c) {
+			return true
+		}
+	}
+	return false
+}
+
+// push gives a packet to those that have chosen its codec. It never blocks.
+func (f *fanout) push(p *media.Packet, c media.Codec) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, o := range f.outs {
-		if video && !o.started {
+		if !slices.Contains(o.codecs, c) {
+			continue
+		}
+		if c.Video() && !o.started {
 			if !p.Key {
 				continue
 			}

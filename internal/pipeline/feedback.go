@@ -14,13 +14,14 @@ const keyLimit = 250 * time.Millisecond
 type feedback struct {
 	mu      sync.Mutex
 	wanted  bool
-	carries map[string]int // bit/s by destination that is connected; 0: no opinion
-	lastKey time.Duration  // PTS of the last key frame that was asked for
+	carries map[string]int  // bit/s by destination that is connected; 0: no opinion
+	aside   map[string]bool // destinations whose opinion does not count
+	lastKey time.Duration   // PTS of the last key frame that was asked for
 	asked   uint64
 }
 
 func newFeedback() *feedback {
-	return &feedback{carries: map[string]int{}, lastKey: -time.Hour}
+	return &feedback{carries: map[string]int{}, aside: map[string]bool{}, lastKey: -time.Hour}
 }
 
 // put takes what a destination says. It counts from its first word to leave.
@@ -33,18 +34,29 @@ func (b *feedback) put(name string, f media.Feedback) {
 	}
 }
 
+// join says whether what a destination's path carries counts.
+func (b *feedback) join(name string, aside bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.aside[name] = aside
+}
+
 // leave forgets a destination.
 func (b *feedback) leave(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.carries, name)
+	delete(b.aside, name)
 }
 
-// smallest returns what the narrowest path carries, 0 when nobody has said.
+// smallest returns what the narrowest path that counts carries, 0 when nobody has said.
 func (b *feedback) smallest() (bps int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, c := range b.carries {
+	for name, c := range b.carries {
+		if b.aside[name] {
+			continue
+		}
 		if bps == 0 || c < bps {
 			bps = c
 		}

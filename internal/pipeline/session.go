@@ -37,12 +37,11 @@ func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
 	s.fanout = newFanout(s.feedback)
 	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), slot: s.slot, slate: slate, wake: make(chan struct{}, 1)}
 	s.audio = &audio{log: log, health: set, setting: newSetting(spec.Audio), fanout: s.fanout, tracks: s.tracks}
-	if spec.Audio.Open != nil {
-		s.tracks.audio = spec.Audio.Track // before the first destination asks
-	}
+	s.tracks.audio = spec.Audio.tracks() // before the first destination asks
 	s.encode = &encode{log: log, health: set, setting: newSetting(spec.Encoder), slot: s.slot, feedback: s.feedback,
 		fanout: s.fanout, tracks: s.tracks, reserved: s.audio.bitrate}
-	s.uplinks = &uplinks{log: log, health: set, setting: newSetting(spec.Uplinks), feedback: s.feedback, fanout: s.fanout, tracks: s.tracks}
+	s.uplinks = &uplinks{log: log, health: set, setting: newSetting(spec.Uplinks), feedback: s.feedback, fanout: s.fanout, tracks: s.tracks,
+		orders: map[string]bool{}}
 	return s
 }
 

@@ -29,12 +29,18 @@ type Video struct {
 	Format media.VideoFormat
 }
 
-// Audio is the input for sound and its encoder.
+// Audio is the input for sound and how it can be coded.
 type Audio struct {
-	Name  string
-	Key   any
-	Open  func(ctx context.Context) (device.AudioSource, error) // nil: there is no sound
-	Track media.Track                                           // what Encode's encoders make; needed before one is open
+	Name string
+	Key  any
+	Open func(ctx context.Context) (device.AudioSource, error) // nil: there is no sound
+	// Codings are what destinations choose from, each of another codec. Sound is coded in those that one has chosen.
+	Codings []AudioCoding
+}
+
+// An AudioCoding is one way to code sound.
+type AudioCoding struct {
+	Track media.Track // what Encode's encoders make; needed before one is open
 	// Encode opens an encoder for sound of the given format.
 	Encode func(in media.AudioFormat) (encoder.AudioEncoder, error)
 }
@@ -51,8 +57,15 @@ type Encoder struct {
 type Uplink struct {
 	Name string
 	Key  any
-	// Open makes the Sender; it does not connect. The Sender is used for one connection after the other.
+	// Open makes the Sender; it does not connect. The Sender is used for one connection after the other. Where it is an
+	// uplink.Reporter too, its statistics are part of the Status.
 	Open func(log *slog.Logger) (uplink.Sender, error)
+	// Carries are the codecs that the destination takes; of several for sound, the first that there is. nil: all.
+	Carries []media.Codec
+	// BackupOf names the destination that this one stands in for: it runs only while that one is down.
+	BackupOf string
+	Manual   bool // it is stopped until Start
+	Aside    bool // the bitrate does not follow what its path carries
 }
 
 // A Still is a picture that can be sent again and again.

@@ -5,6 +5,7 @@ import (
 
 	"gantry/internal/clock"
 	"gantry/media"
+	"gantry/uplink"
 )
 
 // A Status is what a Session does at one moment.
@@ -33,8 +34,8 @@ type VideoStatus struct {
 type AudioStatus struct {
 	Name    string // empty: there is no sound
 	Format  media.AudioFormat
-	Codec   media.Codec
-	Bitrate float64 // bit/s, measured
+	Codecs  []media.Codec // as which it is coded now: what destinations have chosen
+	Bitrate float64       // bit/s of them together, measured
 	Packets uint64
 	Reason  string // why there is none
 }
@@ -66,6 +67,10 @@ type UplinkStatus struct {
 	Connects uint64
 	Losses   uint64
 	Dropped  uint64 // packets that waited too long
+	BackupOf string
+	Codecs   []media.Codec // of its tracks, while it is connecting or connected
+	Bitrate  float64       // bit/s that left, measured; 0 where the Sender does not report
+	Sent     uplink.Stats  // what the Sender reports
 }
 
 // Status returns what the Session does now.
@@ -88,13 +93,12 @@ func (c *capture) status(now time.Duration) VideoStatus {
 
 func (a *audio) status(now time.Duration) AudioStatus {
 	packets, _, _, bps := a.out.read(now)
-	_, track := a.tracks.get()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.source.Open == nil {
 		return AudioStatus{}
 	}
-	st := AudioStatus{Name: a.source.Name, Format: a.format, Codec: track.Codec, Bitrate: bps, Packets: packets}
+	st := AudioStatus{Name: a.source.Name, Format: a.format, Codecs: a.codecs, Bitrate: bps, Packets: packets}
 	if a.err != nil {
 		st.Reason = a.err.Error()
 	}
@@ -129,7 +133,11 @@ func (u *uplinks) status() []UplinkStatus {
 	for _, l := range links {
 		l.mu.Lock()
 		st := UplinkStatus{Name: l.spec.Name, State: l.state, Since: l.since, Next: l.next, Carries: u.feedback.of(l.spec.Name),
-			Connects: l.connects, Losses: l.losses, Dropped: drops[l.spec.Name]}
+			Connects: l.connects, Losses: l.losses, Dropped: drops[l.spec.Name], BackupOf: l.spec.BackupOf, Codecs: l.codecs}
+		_, _, _, st.Bitrate = l.out.read(clock.Now())
+		if l.reporter != nil {
+			st.Sent = l.reporter.Stats()
+		}
 		if l.err != nil {
 			st.Reason = l.err.Error()
 		}
