@@ -26,7 +26,7 @@ func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 func BenchmarkFrame(b *testing.B) {
 	for _, bitrate := range []int{2_500_000, 8_000_000, 20_000_000} {
 		b.Run(fmt.Sprintf("%.1fMbps", float64(bitrate)/1e6), func(b *testing.B) {
-			log := pionLog{log: slog.New(slog.DiscardHandler)}
+			log := newPionLog(slog.New(slog.DiscardHandler))
 			bw, err := newBandwidth(Default().Bitrate, tracks(), log)
 			must(b, err)
 			defer bw.close()

@@ -3,7 +3,6 @@ package whip
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -11,7 +10,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/pion/logging"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/stun/v3"
 	"github.com/pion/transport/v4"
@@ -238,25 +236,3 @@ func loopback(u *url.URL) bool {
 	ip, err := netip.ParseAddr(u.Hostname())
 	return err == nil && ip.Unmap().IsLoopback()
 }
-
-// pionLog takes what pion wants to say: to an operator its warnings are details.
-type pionLog struct {
-	log   *slog.Logger
-	scope string
-}
-
-func (l pionLog) NewLogger(scope string) logging.LeveledLogger { return pionLog{l.log, scope} }
-
-func (pionLog) Trace(string)          {}
-func (pionLog) Tracef(string, ...any) {}
-func (pionLog) Debug(string)          {}
-func (pionLog) Debugf(string, ...any) {}
-func (pionLog) Info(string)           {}
-func (pionLog) Infof(string, ...any)  {}
-
-func (l pionLog) Warn(msg string) {
-	l.log.Debug("webrtc library warns", "scope", l.scope, "reason", strings.TrimSpace(msg))
-}
-func (l pionLog) Warnf(format string, args ...any)  { l.Warn(fmt.Sprintf(format, args...)) }
-func (l pionLog) Error(msg string)                  { l.Warn(msg) }
-func (l pionLog) Errorf(format string, args ...any) { l.Warn(fmt.Sprintf(format, args...)) }

@@ -79,9 +79,12 @@ func TestPacerSpreads(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		p.put(audioQueue, w.audio.pack(&media.Packet{PTS: time.Second}, [][]byte{{1}})...)
 		synctest.Wait()
-		if i := strings.IndexByte(w.types(), 'a'); i < 0 || w.at[i] != 50*time.Millisecond {
-			t.Errorf("audio waits: %s", w.types())
+		i := strings.IndexByte(w.types(), 'a')
+		w.mu.Lock()
+		if i < 0 || w.at[i] != 50*time.Millisecond {
+			t.Errorf("audio is number %d", i)
 		}
+		w.mu.Unlock()
 		time.Sleep(time.Second)
 		cancel()
 		synctest.Wait()

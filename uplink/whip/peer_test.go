@@ -171,8 +171,9 @@ func (p *peer) accept(offer string) (string, error) {
 	var settings webrtc.SettingEngine
 	settings.SetIncludeLoopbackCandidate(true)
 	settings.SetIPFilter(loopbackOnly)
+	settings.SetSRTPReplayProtectionWindow(4096) // the default of 64 refuses what comes again late
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
-	settings.LoggerFactory = pionLog{log: slog.New(slog.DiscardHandler)}
+	settings.LoggerFactory = newPionLog(slog.New(slog.DiscardHandler))
 	pc, err := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithInterceptorRegistry(registry), webrtc.WithSettingEngine(settings)).
 		NewPeerConnection(webrtc.Configuration{})
 	if err != nil {

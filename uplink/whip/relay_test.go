@@ -311,7 +311,6 @@ func TestRelayRefuses(t *testing.T) {
 
 // 3 % loss: the relay asks again, and hands on all pictures.
 func TestRelayLoss(t *testing.T) {
-	t.Parallel()
 	s := newStation(t, newPath(t))
 	a := s.start(t, "camera")
 	testkit.Eventually(t, 5*time.Second, "the stream", func() bool { _, err := s.hub.Live("camera"); return err == nil })

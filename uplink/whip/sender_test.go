@@ -15,6 +15,7 @@ import (
 func loopbackOnly(ip net.IP) bool { return ip.IsLoopback() }
 
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	for _, gather := range []string{Trickle, Full} {
 		t.Run(gather, func(t *testing.T) {
 			t.Parallel()

@@ -29,11 +29,18 @@ const (
 	keepAlive         = 500 * time.Millisecond
 )
 
+// How long a packet is not sent a third time: one round trip, but a measurement may be far off.
+const (
+	minQuiet = 10 * time.Millisecond
+	maxQuiet = 60 * time.Millisecond
+)
+
 // A session is one peer connection and what drives it.
 type session struct {
 	sender  *Sender
 	program uplink.Program
 	log     *slog.Logger
+	library *pionLog
 	http    *client
 	pc      *webrtc.PeerConnection
 	streams []*stream
@@ -54,8 +61,9 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	library := pionLog{log: s.log}
-	ses := &session{sender: s, program: p, log: s.log, http: http, streams: streams, candidates: newCandidates(), states: make(chan struct{}, 1)}
+	library := newPionLog(s.log)
+	ses := &session{sender: s, program: p, log: s.log, library: library, http: http, streams: streams, candidates: newCandidates(),
+		states: make(chan struct{}, 1)}
 	if ses.program.Feedback == nil {
 		ses.program.Feedback = func(media.Feedback) {}
 	}
@@ -107,6 +115,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 func (s *session) close() {
 	_ = s.pc.GracefulClose()
 	s.bandwidth.close()
+	s.library.mute() // goroutines that GracefulClose does not wait for end now, not without a word
 }
 
 // run holds the session until it is lost or ctx ends, and returns after its last goroutine.
@@ -268,7 +277,7 @@ func (s *session) resend(st *stream, nack *rtcp.TransportLayerNack) {
 	if l == nil || nack.MediaSSRC != st.wire.ssrc {
 		return
 	}
-	quiet := max(s.sender.count.rtt(), 10*time.Millisecond)
+	quiet := min(max(s.sender.count.rtt(), minQuiet), maxQuiet)
 	now := time.Now()
 	for _, pair := range nack.Nacks {
 		pair.Range(func(seq uint16) bool {
