@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	"gantry/internal/secret"
 	"gantry/relay"
 	"gantry/relay/access"
+	"gantry/relay/ingest/srt"
 )
 
 // Config is the relay's, as its file has it.
@@ -28,6 +32,13 @@ type Config struct {
 	TLSKey          string          `yaml:"tls-key"`
 	Hold            time.Duration   `yaml:"hold"`
 	Log             level           `yaml:"log"`
+
+	SRT            string                   `yaml:"srt"`
+	SRTLatency     time.Duration            `yaml:"srt-latency"`
+	SRTPassphrase  secret.String            `yaml:"srt-passphrase"`
+	SRTPassphrases map[string]secret.String `yaml:"srt-passphrases"` // by stream
+	RTMP           string                   `yaml:"rtmp"`
+	RTMPS          string                   `yaml:"rtmps"` // where there is a certificate
 }
 
 // An address is an IP address that peers can be told of.
@@ -56,7 +67,21 @@ func (l *level) UnmarshalText(text []byte) error {
 }
 
 func defaults() Config {
-	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold}
+	s := srt.Default()
+	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold, SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936"}
+}
+
+// beside puts the host of HTTP into an address that has none: a relay for this machine alone is that on all its ports.
+func (c Config) beside(addr string) string {
+	if host, port, err := net.SplitHostPort(addr); err == nil && host == "" {
+		host, _, _ = net.SplitHostPort(c.HTTP)
+		return net.JoinHostPort(host, port)
+	}
+	return addr
+}
+
+func (c Config) srt() srt.Config {
+	return srt.Config{Addr: c.beside(c.SRT), Latency: c.SRTLatency, Passphrase: c.SRTPassphrase}
 }
 
 func (c Config) access() access.Config {
@@ -88,6 +113,22 @@ func (c Config) Validate() error {
 	}
 	hostPort("http", c.HTTP)
 	hostPort("rtc", c.RTC)
+	for _, p := range []struct{ key, addr string }{{"srt", c.SRT}, {"rtmp", c.RTMP}, {"rtmps", c.RTMPS}} {
+		if p.addr != "" {
+			hostPort(p.key, p.addr)
+		}
+	}
+	if s := (srt.Config{Addr: ":0", Latency: c.SRTLatency}); s.Validate() != nil {
+		errs = append(errs, fmt.Errorf("srt-%w", s.Validate()))
+	}
+	if err := srt.ValidPassphrase(c.SRTPassphrase); err != nil {
+		errs = append(errs, fmt.Errorf("srt-passphrase: %w", err))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.SRTPassphrases)) {
+		if err := srt.ValidPassphrase(c.SRTPassphrases[name]); err != nil || !relay.ValidName(name) {
+			errs = append(errs, fmt.Errorf("srt-passphrases: %s: %w", name, cmp.Or(err, relay.ErrName)))
+		}
+	}
 	if err := (access.Config{Publish: c.PublishTokens}).Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("publish-token: %w", err))
 	}
@@ -136,6 +177,10 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 	var addresses []address
 	text("http", func(c *Config, s string) { c.HTTP = s })
 	text("rtc", func(c *Config, s string) { c.RTC = s })
+	text("srt", func(c *Config, s string) { c.SRT = s })
+	text("srt-passphrase", func(c *Config, s string) { c.SRTPassphrase = secret.String(s) })
+	text("rtmp", func(c *Config, s string) { c.RTMP = s })
+	text("rtmps", func(c *Config, s string) { c.RTMPS = s })
 	text("tls-cert", func(c *Config, s string) { c.TLSCert = s })
 	text("tls-key", func(c *Config, s string) { c.TLSKey = s })
 	text("publish-token", func(c *Config, s string) {
@@ -152,10 +197,14 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 		addresses = append(addresses, a)
 		return func(c *Config) { c.PublicAddresses = addresses }, err
 	})
-	parsed("hold", func(s string) (func(*Config), error) {
-		d, err := time.ParseDuration(s)
-		return func(c *Config) { c.Hold = d }, err
-	})
+	duration := func(name string, apply func(c *Config, d time.Duration)) {
+		parsed(name, func(s string) (func(*Config), error) {
+			d, err := time.ParseDuration(s)
+			return func(c *Config) { apply(c, d) }, err
+		})
+	}
+	duration("hold", func(c *Config, d time.Duration) { c.Hold = d })
+	duration("srt-latency", func(c *Config, d time.Duration) { c.SRTLatency = d })
 	parsed("log", func(s string) (func(*Config), error) {
 		var l level
 		err := l.UnmarshalText([]byte(s))
@@ -179,6 +228,9 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 		}
 		tokens("GANTRY_PUBLISH_TOKEN", &c.PublishTokens)
 		tokens("GANTRY_PLAY_TOKEN", &c.PlayTokens)
+		if p := getenv("GANTRY_SRT_PASSPHRASE"); p != "" {
+			c.SRTPassphrase = secret.String(p)
+		}
 		for _, apply := range set {
 			apply(&c)
 		}

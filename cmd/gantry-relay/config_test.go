@@ -137,6 +137,16 @@ func TestRefusesToStartOpen(t *testing.T) {
 	if err := run(t.Context(), []string{"--http", ":0", "--rtc", "127.0.0.1:0", "--play-token", "play-token-1"}, io.Discard, io.Discard); err == nil {
 		t.Error("started with a play token alone")
 	}
+	// Nor may the other ports be more open than HTTP's, which is where they are by default.
+	for _, key := range []string{"--srt", "--rtmp"} {
+		args := []string{"--http", "127.0.0.1:0", "--rtc", "127.0.0.1:0", "--srt", ":0", "--rtmp", ":0", key, "0.0.0.0:0"}
+		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "0.0.0.0:0 lets anybody") {
+			t.Errorf("%s 0.0.0.0:0 without a token: %v", key, err)
+		}
+	}
+	if got := (Config{HTTP: "127.0.0.1:8080"}).beside(":8890"); got != "127.0.0.1:8890" {
+		t.Errorf("beside: %s", got)
+	}
 }
 
 func TestPortTaken(t *testing.T) {
@@ -256,7 +266,9 @@ func TestStops(t *testing.T) {
 	var log output
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"--http", "127.0.0.1:0", "--rtc", "127.0.0.1:0"}, io.Discard, &log) }()
+	go func() {
+		ended <- run(ctx, []string{"--http", "127.0.0.1:0", "--rtc", "127.0.0.1:0", "--srt", "127.0.0.1:0", "--rtmp", ":0"}, io.Discard, &log)
+	}()
 	var m []string
 	testkit.Eventually(t, 10*time.Second, "the relay serves", func() bool { m = serving.FindStringSubmatch(log.String()); return m != nil })
 	client := &http.Client{Transport: &http.Transport{}}

@@ -1,4 +1,4 @@
-// Command gantry-relay takes streams in over WHIP and plays them over WHEP, with a page that lists and one that plays them.
+// Command gantry-relay takes streams in over WHIP, SRT and RTMP and plays them over WHEP, with a page that lists and one that plays them.
 // It also holds the WHEP viewer `gantry-relay watch`.
 package main
 
@@ -19,7 +19,7 @@ import (
 // version is set by the linker (scripts/build).
 var version = "unknown"
 
-const usage = `gantry-relay takes streams in over WHIP and plays them over WHEP.
+const usage = `gantry-relay takes streams in over WHIP, SRT and RTMP and plays them over WHEP.
 
     gantry-relay [flags]             run the relay until SIGTERM or Ctrl-C
     gantry-relay check FILE          check a configuration file
@@ -38,6 +38,12 @@ the environment, the environment over the file:
     --config FILE            YAML file; an unknown key or a bad value is an error
     --http ADDR              host:port of the pages and of WHIP and WHEP; port 0 is a free one            (:8080)
     --rtc ADDR               host:port of media, one UDP and one TCP port; port 0 is a free one           (:8189)
+    --srt ADDR               UDP host:port that takes SRT callers; empty: off                             (:8890)
+    --srt-latency DURATION   within which lost packets are sent again; the larger of both sides' counts   (120ms)
+    --srt-passphrase TEXT    10 to 79 characters: callers encrypt with it (AES). Rather use
+                             GANTRY_SRT_PASSPHRASE or the file, where srt-passphrases has one for each stream
+    --rtmp ADDR              host:port that takes RTMP publishers; empty: off                             (:1935)
+    --rtmps ADDR             the same for RTMPS, where there is a certificate                             (:1936)
     --public-address IP      tell peers this address too, as behind a NAT or a port forwarding; may repeat
     --publish-token TOKEN    publishers must show one of these; may repeat. Others on the machine can read a
                              process's flags: rather use GANTRY_PUBLISH_TOKEN or the file
@@ -48,7 +54,12 @@ the environment, the environment over the file:
     --log LEVEL              debug, info, warn or error                                                   (info)
     --version                print the version
 
-Environment: GANTRY_PUBLISH_TOKEN, GANTRY_PLAY_TOKEN: tokens, with spaces between. NOTIFY_SOCKET and WATCHDOG_USEC: systemd's.
+An address without a host (":8890") has that of --http. Publish with
+
+    srt://HOST:8890?streamid=STREAM            or streamid=publish:STREAM:TOKEN   MPEG-TS: H.264, H.265, AAC, Opus
+    rtmp://HOST:1935/live/STREAM?token=TOKEN   rtmps://HOST:1936/…                the same and AV1
+
+Environment: GANTRY_PUBLISH_TOKEN, GANTRY_PLAY_TOKEN: tokens, with spaces between. GANTRY_SRT_PASSPHRASE. NOTIFY_SOCKET and WATCHDOG_USEC: systemd's.
 
 Without a publish token the relay refuses to listen on an address that other machines can reach. Clients show tokens as
 "Authorization: Bearer TOKEN" or as ?token=TOKEN. Where play tokens are set, / and /api/v1/streams ask for one too.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 
 	"gantry/internal/testkit"
 	"gantry/internal/testkit/chromium"
+	"gantry/relay/web"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -49,7 +51,7 @@ func startRelay(t *testing.T, args ...string) string {
 	var log output
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	args = append([]string{"--http", "127.0.0.1:0", "--rtc", "127.0.0.1:0"}, args...)
+	args = append([]string{"--http", "127.0.0.1:0", "--rtc", "127.0.0.1:0", "--srt", ":0", "--rtmp", ":0", "--rtmps", ":0"}, args...)
 	go func() { ended <- run(ctx, args, io.Discard, &log) }()
 	t.Cleanup(func() {
 		cancel()
@@ -179,5 +181,79 @@ func TestWatchSaysWhy(t *testing.T) {
 	err := run(t.Context(), []string{"watch", "--wait", "--token", "play-token-1", "--timeout", "1s", base + "/whep/demo"}, io.Discard, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "409") || time.Since(begun) < 900*time.Millisecond {
 		t.Errorf("watch --wait ended after %v: %v", time.Since(begun), err)
+	}
+}
+
+// What FFmpeg publishes over SRT and RTMP is on the air, with the tokens and passphrases that WHIP and the file have.
+func TestOtherIngests(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "relay.yaml")
+	if err := os.WriteFile(file, []byte("publish-token: [publish-token-1]\nsrt-passphrases: {vault: the-vault-horse}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, cert, key, 1)
+	base := startRelay(t, "--config", file, "--tls-cert", cert, "--tls-key", key)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer client.CloseIdleConnections()
+	get := func(path string) string {
+		t.Helper()
+		res, err := client.Get(base + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, _ := io.ReadAll(res.Body)
+		return string(body)
+	}
+	var list web.Streams
+	if err := json.Unmarshal([]byte(get("/api/v1/streams")), &list); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct {
+		format, url string
+		protocol    string
+	}{
+		{"mpegts", fmt.Sprintf("srt://127.0.0.1:%d?streamid=publish:a:publish-token-1", list.Publish.SRT), "srt"},
+		{"mpegts", fmt.Sprintf("srt://127.0.0.1:%d?streamid=publish:vault:publish-token-1&passphrase=the-vault-horse", list.Publish.SRT), "srt"},
+		{"flv", fmt.Sprintf("rtmp://127.0.0.1:%d/live/c?token=publish-token-1", list.Publish.RTMP), "rtmp"},
+		{"flv", fmt.Sprintf("rtmps://127.0.0.1:%d/live/d?token=publish-token-1", list.Publish.RTMPS), "rtmp"},
+	} {
+		ffmpeg := exec.Command("ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=15", "-t", "20",
+			"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-f", c.format, c.url)
+		if err := ffmpeg.Start(); err != nil {
+			t.Fatal(err)
+		}
+		name := string("abcd"[i])
+		if strings.Contains(c.url, "vault") {
+			name = "vault"
+		}
+		testkit.Eventually(t, 10*time.Second, c.url+" is live", func() bool {
+			var list web.Streams
+			_ = json.Unmarshal([]byte(get("/api/v1/streams?token=publish-token-1")), &list)
+			for _, s := range list.Streams {
+				if s.Name == name && s.Live && s.Publishers[0].Protocol == c.protocol && s.Publishers[0].Tracks[0].Width == 160 {
+					return true
+				}
+			}
+			return false
+		})
+		_ = ffmpeg.Process.Kill()
+		_ = ffmpeg.Wait()
+	}
+	if out, err := exec.Command("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=15", "-t", "5", "-f", "flv",
+		fmt.Sprintf("rtmp://127.0.0.1:%d/live/a?token=wrong-token", list.Publish.RTMP)).CombinedOutput(); err == nil {
+		t.Errorf("a wrong token publishes: %s", out)
+	}
+	figures := get("/metrics")
+	for _, want := range []string{"gantry_ingest_rtmp_refused_sessions_total 1", "gantry_ingest_srt_refused_sessions_total 0"} {
+		if !strings.Contains(figures, want) {
+			t.Errorf("no %q in the metrics", want)
+		}
+	}
+	for _, name := range []string{"gantry_ingest_srt_received_packets_total", "gantry_ingest_rtmp_received_bytes_total"} {
+		if !regexp.MustCompile(name + ` [1-9]`).MatchString(figures) {
+			t.Errorf("%s counts nothing", name)
+		}
 	}
 }

@@ -31,7 +31,11 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err := policy.CheckListen(cfg.HTTP); err != nil {
 		return err
 	}
-	listener, err := listen(cfg, log)
+	secure, err := loadTLS(cfg, log)
+	if err != nil {
+		return err
+	}
+	listener, err := listen(cfg, secure)
 	if err != nil {
 		return err
 	}
@@ -51,15 +55,20 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
+	others, err := openPorts(cfg, secure, hub, policy, log)
+	if err != nil {
+		return errors.Join(err, listener.Close(), publish.Close())
+	}
 	play := whepegress.New(whepegress.Default(), hub, port, whepegress.Access{Authorize: policy.Play}, log)
 
 	registry := metrics.New()
 	collect(registry, publish, play)
+	others.collect(registry)
 	var stopping atomic.Bool
 	mux := http.NewServeMux()
 	mux.Handle(whipingest.Prefix, publish)
 	mux.Handle("/whep/", play)
-	mux.Handle("/", web.New(web.Options{Hub: hub, Policy: policy, Metrics: registry, Version: version, Log: log, Health: func() error {
+	mux.Handle("/", web.New(web.Options{Hub: hub, Policy: policy, Metrics: registry, Version: version, Publish: others.addresses(cfg), Log: log, Health: func() error {
 		if stopping.Load() {
 			return errors.New("stopping")
 		}
@@ -70,7 +79,8 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	base := baseURL(cfg, listener.Addr())
-	log.Info("serving", "http", base, "rtc", port.Addr().String())
+	others.start(log)
+	log.Info("serving", append([]any{"http", base, "rtc", port.Addr().String()}, others.listing()...)...)
 	if err := systemd.Ready("serving at " + base); err != nil {
 		log.Warn("service manager cannot be told", "err", err)
 	}
@@ -82,6 +92,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	case err = <-served:
 		served <- err
 		err = fmt.Errorf("serve %s: %w", base, err)
+	case err = <-others.failed:
 	case <-ctx.Done():
 		log.Info("stopping")
 	}
@@ -94,7 +105,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	deadline, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	go func() { shut <- server.Shutdown(deadline) }()
-	err = errors.Join(err, publish.Close(), play.Close())
+	err = errors.Join(err, publish.Close(), others.Close(), play.Close())
 	if e := <-shut; e != nil {
 		log.Warn("requests were cut off", "err", e)
 		_ = server.Close()
@@ -103,21 +114,27 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	return err
 }
 
-// listen opens the HTTP port, with TLS where the configuration has a certificate.
-func listen(cfg Config, log *slog.Logger) (net.Listener, error) {
-	secure := (*tls.Config)(nil)
-	if cfg.TLSCert != "" {
-		c, err := loadCertificate(cfg.TLSCert, cfg.TLSKey, log)
-		if err != nil {
-			return nil, err
-		}
-		secure = &tls.Config{GetCertificate: c.get, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}
+// loadTLS returns what the configuration's certificate makes; nil when there is none.
+func loadTLS(cfg Config, log *slog.Logger) (*tls.Config, error) {
+	if cfg.TLSCert == "" {
+		return nil, nil
 	}
+	c, err := loadCertificate(cfg.TLSCert, cfg.TLSKey, log)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{GetCertificate: c.get, MinVersion: tls.VersionTLS12}, nil
+}
+
+// listen opens the HTTP port, with TLS where there is a certificate.
+func listen(cfg Config, secure *tls.Config) (net.Listener, error) {
 	l, err := net.Listen("tcp", cfg.HTTP)
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w (another program has the port? --http chooses one, :0 a free one)", err)
 	}
 	if secure != nil {
+		secure = secure.Clone()
+		secure.NextProtos = []string{"h2", "http/1.1"}
 		return tls.NewListener(l, secure), nil
 	}
 	return l, nil

@@ -280,7 +280,7 @@ func TestAddressInUse(t *testing.T) {
 // The real programs: what gantryd sends, a viewer behind the relay decodes.
 func TestOnTheAir(t *testing.T) {
 	web, rtc := testkit.FreeTCP(t), testkit.FreeTCP(t)
-	relay := testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", web, "--rtc", rtc)
+	relay := testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", web, "--rtc", rtc, "--srt", "", "--rtmp", "")
 	relay.WaitLine(10*time.Second, "serving")
 	file := filepath.Join(t.TempDir(), "gantryd.yaml")
 	text := fmt.Sprintf("http: \"\"\n%saudio: {source: tone}\nuplinks:\n- {name: relay, whip: {url: \"http://%s/whip/x\"}}\n", small, web)

@@ -28,7 +28,7 @@ func unstable(t *testing.T) string {
 func startRelay(t testing.TB) string {
 	t.Helper()
 	addr := testkit.FreeTCP(t)
-	testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", addr, "--rtc", testkit.FreeTCP(t), "--hold", "1s")
+	testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", addr, "--rtc", testkit.FreeTCP(t), "--srt", "", "--rtmp", "", "--hold", "1s")
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
 	testkit.Eventually(t, 20*time.Second, "the relay answers", func() bool {
@@ -77,7 +77,7 @@ func TestFFmpegPublishes(t *testing.T) {
 func TestFFmpegWithWrongToken(t *testing.T) {
 	root := unstable(t)
 	addr := testkit.FreeTCP(t)
-	relay := exec.Command(testkit.Bin(t, "gantry-relay"), "--http", addr, "--rtc", testkit.FreeTCP(t))
+	relay := exec.Command(testkit.Bin(t, "gantry-relay"), "--http", addr, "--rtc", testkit.FreeTCP(t), "--srt", "", "--rtmp", "")
 	relay.Env = append(os.Environ(), "GANTRY_PUBLISH_TOKEN=right-token-of-the-test")
 	testkit.StartCmd(t, relay)
 	testkit.Eventually(t, 20*time.Second, "the relay answers", func() bool {

@@ -39,8 +39,17 @@ type Options struct {
 	Policy  *access.Policy    // nil: everything is open
 	Metrics *metrics.Registry // served at /metrics; the Site adds what it knows of the Hub
 	Version string            // shown on the page and in the API
+	Publish Publish           // what else than WHIP takes publishers
 	Health  func() error      // why the relay is not well; nil is always well
 	Log     *slog.Logger
+}
+
+// Publish names the ports beside HTTP's that take publishers; 0 is none.
+type Publish struct {
+	SRT                 int  `json:"srt,omitempty"`
+	SRTPassphraseNeeded bool `json:"srtPassphraseNeeded,omitempty"`
+	RTMP                int  `json:"rtmp,omitempty"`
+	RTMPS               int  `json:"rtmps,omitempty"`
 }
 
 // A Site is an http.Handler for all paths but those of the protocols.
@@ -107,6 +116,7 @@ type Streams struct {
 	Version            string       `json:"version"`
 	PublishTokenNeeded bool         `json:"publishTokenNeeded"`
 	PlayTokenNeeded    bool         `json:"playTokenNeeded"`
+	Publish            Publish      `json:"publish"` // ports that take publishers
 	Streams            []relay.Info `json:"streams"` // by name; never a token
 }
 
@@ -120,7 +130,7 @@ func (s *Site) streams(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p := s.options.Policy
-	body := Streams{Version: s.options.Version, PublishTokenNeeded: p.AsksPublishers(), PlayTokenNeeded: p.AsksViewers(), Streams: s.options.Hub.Streams()}
+	body := Streams{Version: s.options.Version, PublishTokenNeeded: p.AsksPublishers(), PlayTokenNeeded: p.AsksViewers(), Publish: s.options.Publish, Streams: s.options.Hub.Streams()}
 	if p.Publish(access.Token(r), "") != nil {
 		for i := range body.Streams {
 			for j := range body.Streams[i].Publishers {

@@ -60,7 +60,7 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 
-	relay, err := start(filepath.Join(bin, "gantry-relay"), "--http", web, "--rtc", address("RTC", "127.0.0.1:8189"))
+	relay, err := start(filepath.Join(bin, "gantry-relay"), "--http", web, "--rtc", address("RTC", "127.0.0.1:8189"), "--srt", "", "--rtmp", "")
 	if err != nil {
 		return err
 	}

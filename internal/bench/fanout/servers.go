@@ -112,7 +112,7 @@ func (g *gantry) start(ctx context.Context, _ string) (*process, error) {
 	if g.http, err = freePort(); err != nil {
 		return nil, err
 	}
-	return launch(ctx, nil, nil, g.binary, "--http", fmt.Sprintf("127.0.0.1:%d", g.http), "--rtc", "127.0.0.1:0", "--log", "error")
+	return launch(ctx, nil, nil, g.binary, "--http", fmt.Sprintf("127.0.0.1:%d", g.http), "--rtc", "127.0.0.1:0", "--srt", "", "--rtmp", "", "--log", "error")
 }
 
 // mediamtx is MediaMTX, with all but WebRTC switched off.

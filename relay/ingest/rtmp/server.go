@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bluenviron/gortmplib"
@@ -43,6 +44,33 @@ type Server struct {
 	listener  net.Listener
 	conns     sync.WaitGroup
 	slots     chan struct{}
+	publisher atomic.Int64
+	refused   atomic.Uint64
+	bytes     atomic.Uint64
+}
+
+// Stats count what a Server has done since it began.
+type Stats struct {
+	Publishers int    // now
+	Refused    uint64 // clients, those that never said what they want included
+	Bytes      uint64 // received, with RTMP's headers
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	return Stats{Publishers: int(s.publisher.Load()), Refused: s.refused.Load(), Bytes: s.bytes.Load()}
+}
+
+// counted adds up what is read.
+type counted struct {
+	net.Conn
+	bytes *atomic.Uint64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.bytes.Add(uint64(n))
+	return n, err
 }
 
 // Listen opens the port: RTMPS with a TLS configuration, else RTMP. authorize is asked for each publisher's token; nil lets
@@ -89,7 +117,7 @@ func (s *Server) Run(ctx context.Context) error {
 			defer conn.Close()
 			done := context.AfterFunc(ctx, func() { conn.Close() })
 			defer done()
-			s.serve(conn)
+			s.serve(counted{conn, &s.bytes})
 		})
 	}
 }
@@ -98,11 +126,14 @@ func (s *Server) serve(conn net.Conn) {
 	log := s.log.With("remote", conn.RemoteAddr().String())
 	stream, p, rtmp, err := s.open(conn)
 	if err != nil {
+		s.refused.Add(1)
 		if !errors.Is(err, io.EOF) { // a port scan
 			log.Warn("RTMP publisher refused", "stream", stream, "reason", err)
 		}
 		return
 	}
+	s.publisher.Add(1)
+	defer s.publisher.Add(-1)
 	if err := s.publish(conn, rtmp, stream, p, log); err != nil && !errors.Is(err, io.EOF) {
 		log.Info("RTMP publisher left", "stream", stream, "reason", err)
 	}

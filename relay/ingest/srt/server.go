@@ -1,7 +1,8 @@
 // Package srt takes MPEG-TS over SRT in: a listener that any SRT caller publishes to (draft-sharabayko-srt-01), by datarhei's
 // gosrt. What the caller wants stands in its stream id, in any of the dialects of internal/proto/srt.
 //
-// It does not send: relay/egress/srt does. It has no rendezvous mode and no bonding, as gosrt has none.
+// It does not send: callers that want to receive are handed to a Player, which relay/egress/srt has. It has no rendezvous mode
+// and no bonding, as gosrt has none.
 package srt
 
 import (
@@ -42,10 +43,45 @@ func (c Config) Validate() error {
 	if c.Latency < 20*time.Millisecond || c.Latency > 10*time.Second {
 		return errors.New("latency: want 20ms to 10s")
 	}
-	if n := len(c.Passphrase.Reveal()); n != 0 && (n < 10 || n > 79) {
-		return errors.New("passphrase: SRT wants 10 to 79 characters")
+	if err := ValidPassphrase(c.Passphrase); err != nil {
+		return fmt.Errorf("passphrase: %w", err)
 	}
 	return nil
+}
+
+// ValidPassphrase tells whether SRT can use p; an empty one means no encryption.
+func ValidPassphrase(p secret.String) error {
+	if n := len(p.Reveal()); n != 0 && (n < 10 || n > 79) {
+		return errors.New("SRT wants 10 to 79 characters")
+	}
+	return nil
+}
+
+// Access are the questions that the Server leaves to others. Each may be nil.
+type Access struct {
+	Publish    func(token, stream string) error  // nil: everybody may
+	Play       func(token, stream string) error  // nil: everybody may
+	Passphrase func(stream string) secret.String // a stream's own; empty: Config.Passphrase
+	// Player serves a caller that wants to receive, until it fails or ctx ends; the Server closes w. nil: such are refused.
+	Player func(ctx context.Context, w io.Writer, stream, remote string) error
+}
+
+// Stats count what a Server has done since it began.
+type Stats struct {
+	Callers   int    // now
+	Refused   uint64 // callers
+	Packets   uint64 // SRT data packets received, those sent again included
+	Recovered uint64 // of them sent again
+	Missing   uint64 // gaps seen; most are filled in time
+	Sent      uint64 // SRT data packets sent
+}
+
+func (s *Stats) add(c gosrt.Conn) {
+	var n gosrt.Statistics
+	c.Stats(&n)
+	a := &n.Accumulated
+	s.Packets, s.Recovered = s.Packets+a.PktRecv, s.Recovered+a.PktRecvRetrans
+	s.Missing, s.Sent = s.Missing+a.PktRecvLoss, s.Sent+a.PktSent
 }
 
 // maxCallers bounds the connections held at once.
@@ -53,17 +89,21 @@ const maxCallers = 256
 
 // A Server publishes what callers send. Listen before Run.
 type Server struct {
-	cfg       Config
-	hub       *relay.Hub
-	authorize func(token, stream string) error
-	log       *slog.Logger
-	listener  gosrt.Listener
-	callers   sync.WaitGroup
-	slots     chan struct{}
+	cfg      Config
+	hub      *relay.Hub
+	access   Access
+	log      *slog.Logger
+	listener gosrt.Listener
+	callers  sync.WaitGroup
+	slots    chan struct{}
+
+	mu    sync.Mutex
+	conns map[gosrt.Conn]struct{}
+	past  Stats // of callers that are gone
 }
 
-// Listen opens the port. authorize is asked for each caller's token; nil lets everybody publish.
-func Listen(cfg Config, hub *relay.Hub, authorize func(token, stream string) error, log *slog.Logger) (*Server, error) {
+// Listen opens the port.
+func Listen(cfg Config, hub *relay.Hub, access Access, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("srt: %w", err)
 	}
@@ -78,7 +118,33 @@ func Listen(cfg Config, hub *relay.Hub, authorize func(token, stream string) err
 	if err != nil {
 		return nil, fmt.Errorf("listen for SRT on %s: %w", cfg.Addr, err)
 	}
-	return &Server{cfg: cfg, hub: hub, authorize: authorize, log: log, listener: l, slots: make(chan struct{}, maxCallers)}, nil
+	return &Server{cfg: cfg, hub: hub, access: access, log: log, listener: l, slots: make(chan struct{}, maxCallers),
+		conns: map[gosrt.Conn]struct{}{}}, nil
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := s.past
+	sum.Callers = len(s.conns)
+	for c := range s.conns {
+		sum.add(c)
+	}
+	return sum
+}
+
+// enter counts conn among the callers until leave is called.
+func (s *Server) enter(conn gosrt.Conn) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[conn] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.conns, conn)
+		s.past.add(conn)
+	}
 }
 
 // Addr returns the address that the Server listens on.
@@ -121,6 +187,9 @@ func (s *Server) serve(ctx context.Context, req gosrt.ConnRequest) {
 	id, reason, err := s.check(req)
 	if err != nil {
 		log.Warn("SRT caller refused", "reason", err)
+		s.mu.Lock()
+		s.past.Refused++
+		s.mu.Unlock()
 		req.Reject(reason)
 		return
 	}
@@ -130,8 +199,16 @@ func (s *Server) serve(ctx context.Context, req gosrt.ConnRequest) {
 		return
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
+	defer s.enter(conn)()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() { conn.Close() })
+	if id.Play {
+		if err := s.access.Player(ctx, conn, id.Stream, remote); err != nil && ctx.Err() == nil {
+			log.Info("SRT viewer left", "stream", id.Stream, "reason", err)
+		}
+		return
+	}
 	priority, _ := strconv.Atoi(id.Params.Get("priority"))
 	p := relay.Publisher{Protocol: "srt", Remote: remote, Priority: priority}
 	ended := make(chan struct{})
@@ -161,16 +238,22 @@ func (s *Server) check(req gosrt.ConnRequest) (srt.StreamID, gosrt.RejectionReas
 	if err != nil {
 		return id, gosrt.REJX_BAD_REQUEST, err
 	}
-	if id.Play {
+	if id.Play && s.access.Player == nil {
 		return id, gosrt.REJX_BAD_MODE, errors.New("this port only takes publishers")
 	}
 	if !relay.ValidName(id.Stream) {
 		return id, gosrt.REJX_BAD_REQUEST, relay.ErrName
 	}
 	if err := s.permitted(id); err != nil {
-		return id, gosrt.REJX_UNAUTHORIZED, fmt.Errorf("publish %s: %w", id.Stream, err)
+		return id, gosrt.REJX_UNAUTHORIZED, fmt.Errorf("stream %s: %w", id.Stream, err)
 	}
-	switch pass := s.cfg.Passphrase.Reveal(); {
+	pass := s.cfg.Passphrase.Reveal()
+	if s.access.Passphrase != nil {
+		if own := s.access.Passphrase(id.Stream).Reveal(); own != "" {
+			pass = own
+		}
+	}
+	switch {
 	case req.IsEncrypted() && pass == "":
 		return id, gosrt.REJ_UNSECURE, errors.New("the caller encrypts and no passphrase is set here")
 	case req.IsEncrypted():
@@ -185,12 +268,16 @@ func (s *Server) check(req gosrt.ConnRequest) (srt.StreamID, gosrt.RejectionReas
 
 // permitted tries the token as written and as decoded.
 func (s *Server) permitted(id srt.StreamID) error {
-	if s.authorize == nil {
+	authorize := s.access.Publish
+	if id.Play {
+		authorize = s.access.Play
+	}
+	if authorize == nil {
 		return nil
 	}
-	err := s.authorize("", id.Stream)
+	err := authorize("", id.Stream)
 	for _, token := range id.Tokens() {
-		if err = s.authorize(token, id.Stream); err == nil {
+		if err = authorize(token, id.Stream); err == nil {
 			return nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"gantry/internal/secret"
 	"gantry/internal/testkit"
 	"gantry/media"
 	"gantry/relay"
@@ -18,12 +19,20 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
+// own is the passphrase of the stream "vault".
+func own(stream string) secret.String {
+	if stream == "vault" {
+		return "the-vault-horse"
+	}
+	return ""
+}
+
 // listen serves until the test ends and returns the port's address.
 func listen(t *testing.T, cfg srt.Config, authorize func(token, stream string) error) (*relay.Hub, string) {
 	t.Helper()
 	hub := relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler))
 	cfg.Addr = "127.0.0.1:0"
-	s, err := srt.Listen(cfg, hub, authorize, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	s, err := srt.Listen(cfg, hub, srt.Access{Publish: authorize, Passphrase: own}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +89,11 @@ func subscribe(t *testing.T, hub *relay.Hub, name string, want media.Packing) *r
 
 func TestPublishers(t *testing.T) {
 	for _, c := range []struct {
-		name, query string
-		cfg         func(*srt.Config)
+		name, query, stream string
+		cfg                 func(*srt.Config)
 	}{
 		{name: "bare name", query: "streamid=demo"},
+		{name: "the stream's own passphrase", query: "streamid=vault&passphrase=the-vault-horse", stream: "vault", cfg: func(c *srt.Config) { c.Passphrase = "correct-horse" }},
 		{name: "standard dialect with token", query: "streamid=%23!::r=demo,m=publish,s=correct-token"},
 		{name: "colon dialect with token", query: "streamid=publish:demo:cam:correct-token"},
 		{name: "AES-256", query: "streamid=demo&passphrase=correct-horse&pbkeylen=32", cfg: func(c *srt.Config) { c.Passphrase = "correct-horse" }},
@@ -103,7 +113,10 @@ func TestPublishers(t *testing.T) {
 			}
 			hub, addr := listen(t, cfg, authorize)
 			ffmpeg(t, addr, c.query)
-			sub := subscribe(t, hub, "demo", media.RTP)
+			if c.stream == "" {
+				c.stream = "demo"
+			}
+			sub := subscribe(t, hub, c.stream, media.RTP)
 			tracks := sub.Tracks()
 			if len(tracks) != 2 || tracks[0].Codec != media.H264 || tracks[0].Width != 320 || tracks[0].Height != 180 || tracks[1].Codec != media.AAC {
 				t.Fatalf("tracks %+v", tracks)
@@ -155,6 +168,7 @@ func TestRefused(t *testing.T) {
 		{name: "impossible name", query: "streamid=a/../b"},
 		{name: "wrong passphrase", query: "streamid=demo&passphrase=another-horse", cfg: srt.Config{Passphrase: "correct-horse"}},
 		{name: "not encrypted", query: "streamid=demo", cfg: srt.Config{Passphrase: "correct-horse"}},
+		{name: "another stream's passphrase", query: "streamid=vault&passphrase=correct-horse", cfg: srt.Config{Passphrase: "correct-horse"}},
 		{name: "encrypted for nothing", query: "streamid=demo&passphrase=another-horse"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -77,6 +77,19 @@ function showPublish(answer) {
   $("needs-token").hidden = !bearer;
   $("gantryd").textContent = `uplinks:\n  - name: relay\n    whip: {url: "${address}"${bearer ? ', token: "…"' : ""}}`;
   $("ffmpeg").textContent = `ffmpeg -re -i INPUT -c:v libx264 -profile:v baseline -bf 0 -g 60 -c:a libopus -ar 48000 -f whip${bearer ? " -authorization TOKEN" : ""} ${address}`;
+  showPorts(answer.publish, bearer);
+}
+
+/** Shows the addresses of the other ports that take publishers. */
+function showPorts({srt, srtPassphraseNeeded, rtmp, rtmps} = {}, tokenNeeded) {
+  const host = location.hostname;
+  const show = (name, lines) => {
+    for (const node of document.querySelectorAll(`#publish .${name}`)) node.hidden = lines.length === 0;
+    $(name).textContent = lines.join("\n");
+  };
+  show("srt", srt ? [`srt://${host}:${srt}?streamid=${tokenNeeded ? "publish:demo:TOKEN" : "demo"}${srtPassphraseNeeded ? "&passphrase=PASSPHRASE" : ""}`] : []);
+  const path = `/live/demo${tokenNeeded ? "?token=TOKEN" : ""}`;
+  show("rtmp", [...rtmp ? [`rtmp://${host}:${rtmp}${path}`] : [], ...rtmps ? [`rtmps://${host}:${rtmps}${path}`] : []]);
 }
 
 let shown = "";
