@@ -47,3 +47,23 @@ type Sender interface {
 	// was lost. It returns after its last goroutine.
 	Run(ctx context.Context, p Program) error
 }
+
+// Stats is what a Sender knows of its connection. Counters grow from one connection to the next; the rest is of the current one.
+// 0 is not known.
+type Stats struct {
+	Remote        string        // host:port that media goes to
+	Peers         int           // who receives, where several can
+	RTT           time.Duration // round trip
+	Loss          float64       // share of packets lost lately on the way, 0…1, before they were sent again
+	Buffered      time.Duration // age of what was sent and is not acknowledged
+	Packets       uint64        // sent, repeats included
+	Bytes         uint64        // sent
+	Retransmitted uint64        // packets sent again
+	Dropped       uint64        // packets given up as too late, or not taken by the path
+	Estimate      int           // bit/s that the path is believed to carry
+}
+
+// A Reporter is a Sender that keeps statistics. Stats may be called at any time and is quick.
+type Reporter interface {
+	Stats() Stats
+}
