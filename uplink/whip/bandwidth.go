@@ -117,7 +117,7 @@ func (b *bandwidth) watch(ctx context.Context, p *pacer, count *counters, tell f
 			return
 		case now := <-tick.C:
 			estimate := b.estimate()
-			count.update(func(s *Stats) { s.Target = estimate })
+			count.update(func(d *Detail) { d.Estimate = estimate })
 			if estimate == 0 {
 				continue
 			}

@@ -72,7 +72,7 @@ func TestRetransmission(t *testing.T) {
 				}
 				return true
 			})
-			stats := s.Stats()
+			stats := s.Detail()
 			if stats.Retransmitted < 25 || stats.NACKs < 25 {
 				t.Errorf("stats %+v", stats)
 			}
@@ -92,7 +92,7 @@ func TestBitrateFollowsLink(t *testing.T) { // alone: a late wake-up looks like 
 	s, _ := start(t, config(p.url()), prog)
 	connected(t, prog)
 	testkit.Eventually(t, 10*time.Second, "an estimate that leaves the encoder its rate", func() bool {
-		return s.Stats().Target > full && prog.rate.Load() == full
+		return s.Detail().Estimate > full && prog.rate.Load() == full
 	})
 	link.set(func(l *path) { l.rate = 1_200_000 })
 	begin := time.Now()
@@ -125,9 +125,9 @@ func TestICERestart(t *testing.T) {
 	connected(t, prog)
 	testkit.Eventually(t, 5*time.Second, "media", func() bool { return p.bytes.Load() > 100_000 })
 	link.set(func(l *path) { l.cut = true })
-	testkit.Eventually(t, 10*time.Second, "the path to be given up", func() bool { return s.Stats().Restarts == 1 })
+	testkit.Eventually(t, 10*time.Second, "the path to be given up", func() bool { return s.Detail().Restarts == 1 })
 	link.set(func(l *path) { l.cut = false })
-	testkit.Eventually(t, 10*time.Second, "the new path", func() bool { return s.Stats().Connected })
+	testkit.Eventually(t, 10*time.Second, "the new path", func() bool { return s.Detail().Connected })
 	before := p.bytes.Load()
 	testkit.Eventually(t, 5*time.Second, "media on the new path", func() bool { return p.bytes.Load() > before+100_000 })
 	must(t, stop())

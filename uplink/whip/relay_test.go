@@ -258,8 +258,8 @@ func TestRelay(t *testing.T) {
 	t.Parallel()
 	s := newStation(t, nil)
 	a := s.start(t, "camera")
-	if remote := a.Stats().Remote; !strings.HasPrefix(remote, "udp/") {
-		t.Errorf("media goes to %s", remote)
+	if d := a.Detail(); d.Transport != "udp" {
+		t.Errorf("media goes to %s by %s", d.Remote, d.Transport)
 	}
 	count, off := 0, time.Duration(0)
 	s.watch(t, "camera", func(p seenPicture) bool {
@@ -285,12 +285,12 @@ func TestRelay(t *testing.T) {
 	sub, err := s.hub.Subscribe("camera", relay.Want{Packing: media.RTP})
 	must(t, err)
 	defer sub.Close()
-	before := a.Stats().PLIs
+	before := a.Detail().PLIs
 	testkit.Eventually(t, 3*time.Second, "the subscriber's key frame request", func() bool {
 		sub.Feedback(media.Feedback{KeyFrame: true})
-		return a.Stats().PLIs > before
+		return a.Detail().PLIs > before
 	})
-	testkit.Eventually(t, 5*time.Second, "round trip and estimate", func() bool { return a.Stats().RTT > 0 && a.Stats().Target > 0 })
+	testkit.Eventually(t, 5*time.Second, "round trip and estimate", func() bool { return a.Detail().RTT > 0 && a.Detail().Estimate > 0 })
 	must(t, a.stop())
 	testkit.Eventually(t, time.Second, "the session to be gone", func() bool { return s.server.Counters().Sessions.Load() == 0 })
 }
@@ -325,7 +325,7 @@ func TestRelayLoss(t *testing.T) {
 	})
 	s.link.set(func(l *path) { l.lose = nil })
 	c := s.server.Counters()
-	stats := a.Stats()
+	stats := a.Detail()
 	t.Logf("asked for %d, sent again %d, recovered %d, lost %d; %d of %d pictures damaged",
 		c.NACKs.Load(), stats.Retransmitted, c.Recovered.Load(), c.Lost.Load(), gaps, count)
 	if c.Recovered.Load() < 5 || c.Lost.Load() > 2 || gaps > 2 {
@@ -344,9 +344,9 @@ func TestRelayICERestart(t *testing.T) {
 	a := s.start(t, "camera")
 	s.watch(t, "camera", func(seenPicture) bool { return false })
 	s.link.set(func(l *path) { l.cut = true })
-	testkit.Eventually(t, 10*time.Second, "the path to be given up", func() bool { return a.Stats().Restarts == 1 })
+	testkit.Eventually(t, 10*time.Second, "the path to be given up", func() bool { return a.Detail().Restarts == 1 })
 	s.link.set(func(l *path) { l.cut = false })
-	testkit.Eventually(t, 10*time.Second, "the new path", func() bool { return a.Stats().Connected })
+	testkit.Eventually(t, 10*time.Second, "the new path", func() bool { return a.Detail().Connected })
 	count := 0
 	s.watch(t, "camera", func(p seenPicture) bool {
 		if _, ok := a.taken(p.id); !ok {
@@ -368,8 +368,8 @@ func TestRelayWithoutUDP(t *testing.T) {
 	s.tcp = true
 	s.link.set(func(l *path) { l.cut = true })
 	a := s.start(t, "camera")
-	if remote := a.Stats().Remote; !strings.HasPrefix(remote, "tcp/") {
-		t.Errorf("media goes to %s", remote)
+	if d := a.Detail(); d.Transport != "tcp" {
+		t.Errorf("media goes to %s by %s", d.Remote, d.Transport)
 	}
 	count := 0
 	s.watch(t, "camera", func(p seenPicture) bool {

@@ -53,7 +53,7 @@ func TestRoaming(t *testing.T) {
 	cmd := box.Command(os.Args[0], "-test.run=^TestRoamer$")
 	cmd.Env = append(os.Environ(), roamerURL+"="+s.web.URL+"/whip/camera")
 	p := testkit.StartCmd(t, cmd)
-	p.WaitLine(20*time.Second, "msg=publishing remote=udp/")
+	p.WaitLine(20*time.Second, "msg=publishing remote=")
 	s.watch(t, "camera", func(seenPicture) bool { return false })
 
 	ip := func(n *netns.Namespace, args ...string) {

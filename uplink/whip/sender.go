@@ -12,7 +12,7 @@ import (
 	"gantry/uplink"
 )
 
-// A Sender publishes to one WHIP endpoint. It implements uplink.Sender.
+// A Sender publishes to one WHIP endpoint. It implements uplink.Sender and uplink.Reporter.
 type Sender struct {
 	config Config
 	log    *slog.Logger
@@ -23,7 +23,10 @@ type Sender struct {
 	links []whip.Link // ICE servers that the last answer named
 }
 
-var _ uplink.Sender = (*Sender)(nil)
+var (
+	_ uplink.Sender   = (*Sender)(nil)
+	_ uplink.Reporter = (*Sender)(nil)
+)
 
 // New returns a Sender for c, which must be valid. It starts nothing.
 func New(c Config, log *slog.Logger) (*Sender, error) {
@@ -33,8 +36,11 @@ func New(c Config, log *slog.Logger) (*Sender, error) {
 	return &Sender{config: c, log: log}, nil
 }
 
-// Stats returns what was sent and how it arrived. It may be called at any time.
-func (s *Sender) Stats() Stats { return s.count.snapshot() }
+// Stats implements uplink.Reporter.
+func (s *Sender) Stats() uplink.Stats { return s.count.snapshot().Stats }
+
+// Detail returns what was sent and how it arrived. It may be called at any time.
+func (s *Sender) Detail() Detail { return s.count.snapshot() }
 
 // errTrickle: the session cannot come up because the server does not take our candidates one by one.
 var errTrickle = errors.New("server takes no trickled candidates")
@@ -77,7 +83,7 @@ func (s *Sender) session(ctx context.Context, p uplink.Program) error {
 		return fmt.Errorf("prepare session: %w", err)
 	}
 	err = session.run(ctx)
-	s.count.update(func(now *Stats) { *now = Stats{} })
+	s.count.update(func(now *Detail) { *now = Detail{} })
 	return err
 }
 

@@ -42,10 +42,10 @@ func TestPublish(t *testing.T) {
 					t.Errorf("packet of %d bytes", pkt.MarshalSize())
 				}
 			}
-			if stats := s.Stats(); !stats.Connected || stats.Packets < 300 || stats.Bytes < 300_000 || stats.Remote == "" {
+			if stats := s.Detail(); !stats.Connected || stats.Packets < 300 || stats.Bytes < 300_000 || stats.Remote == "" {
 				t.Errorf("stats %+v", stats)
 			}
-			testkit.Eventually(t, 5*time.Second, "round trip and estimate", func() bool { return s.Stats().RTT > 0 && s.Stats().Target > 0 })
+			testkit.Eventually(t, 5*time.Second, "round trip and estimate", func() bool { return s.Detail().RTT > 0 && s.Detail().Estimate > 0 })
 			if err := stop(); err != nil {
 				t.Errorf("Run: %v", err)
 			}
@@ -56,7 +56,7 @@ func TestPublish(t *testing.T) {
 			if got := p.requests(); got != want {
 				t.Errorf("requests %q, want %q", got, want)
 			}
-			if s.Stats().Connected {
+			if s.Detail().Connected {
 				t.Error("still connected")
 			}
 		})
@@ -193,7 +193,7 @@ func TestKeyFrameRequests(t *testing.T) {
 		testkit.Eventually(t, time.Second, name+" to reach the encoder", func() bool { return asked() > before })
 		t.Logf("%s to feedback: under %v", name, time.Since(at).Round(100*time.Microsecond))
 	}
-	if s.Stats().PLIs != 2 {
-		t.Errorf("stats %+v", s.Stats())
+	if s.Detail().PLIs != 2 {
+		t.Errorf("stats %+v", s.Detail())
 	}
 }

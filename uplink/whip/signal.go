@@ -292,19 +292,19 @@ func (k *keeper) state(ctx context.Context) error {
 
 // flow lets media pass, and asks for the key frame that it begins with.
 func (k *keeper) flow() {
-	remote := ""
+	remote, transport := "", ""
 	if pair := k.pair(); pair != nil && pair.Remote != nil {
-		remote = fmt.Sprintf("%s/%s", strings.ToLower(pair.Remote.Protocol.String()), hostPort(pair.Remote))
+		remote, transport = hostPort(pair.Remote), strings.ToLower(pair.Remote.Protocol.String())
 	}
-	k.sender.count.update(func(s *Stats) { s.Connected, s.Remote = true, remote })
+	k.sender.count.update(func(d *Detail) { d.Connected, d.Remote, d.Transport = true, remote, transport })
 	k.live.Store(true)
 	k.program.Feedback(media.Feedback{KeyFrame: true})
 	if k.connected {
-		k.log.Info("path restored", "remote", remote)
+		k.log.Info("path restored", "remote", remote, "transport", transport)
 		return
 	}
 	k.connected = true
-	k.log.Info("publishing", "remote", remote) // not the session's URL: who knows it can end the session
+	k.log.Info("publishing", "remote", remote, "transport", transport) // not the session's URL: who knows it can end the session
 	if k.program.Connected != nil {
 		k.program.Connected()
 	}
@@ -323,7 +323,7 @@ func (k *keeper) pair() *webrtc.ICECandidatePair {
 func (k *keeper) restart(ctx context.Context, reason string) error {
 	k.live.Store(false)
 	k.pacer.clear()
-	k.sender.count.update(func(s *Stats) { s.Connected, s.Remote = false, "" })
+	k.sender.count.update(func(d *Detail) { d.Connected, d.Remote, d.Transport = false, "", "" })
 	if k.refused {
 		return fmt.Errorf("path lost: %s, and the server takes no ICE restart", reason)
 	}

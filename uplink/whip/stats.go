@@ -4,31 +4,27 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"gantry/uplink"
 )
 
-// Stats is a snapshot of a Sender. Counters grow over all its sessions; the rest is of the current one.
-type Stats struct {
-	Connected     bool
-	Remote        string        // host:port that media goes to
-	Packets       uint64        // RTP packets sent, retransmissions included
-	Bytes         uint64        // of them, without UDP and IP
-	Retransmitted uint64        // packets sent again
-	NACKs         uint64        // packets asked for again
-	PLIs          uint64        // key frames asked for, by PLI or FIR
-	Unsent        uint64        // packets that the path did not take
-	RTT           time.Duration // 0: not known yet
-	Loss          float64       // share of video packets lost lately, 0…1, before retransmission
-	Target        int           // bit/s that the path is believed to carry; 0: the server sends no estimate
-	Restarts      uint64        // ICE restarts
+// A Detail is what a Sender knows beyond uplink.Stats. Counters grow over all its sessions.
+type Detail struct {
+	uplink.Stats
+	Connected bool
+	Transport string // udp or tcp
+	NACKs     uint64 // packets asked for again
+	PLIs      uint64 // key frames asked for, by PLI or FIR
+	Restarts  uint64 // ICE restarts
 }
 
-// counters are what Stats is read from.
+// counters are what a Detail is read from.
 type counters struct {
-	packets, bytes, retransmitted, nacks, plis, unsent, restarts atomic.Uint64
-	audioBytes, rtxBytes                                         atomic.Uint64
+	packets, bytes, retransmitted, nacks, plis, dropped, restarts atomic.Uint64
+	audioBytes, rtxBytes                                          atomic.Uint64
 
 	mu      sync.Mutex
-	current Stats // Connected, Remote, RTT, Loss, Target
+	current Detail // of the session; the counters are above
 	reports [8]sentReport
 	at      int
 }
@@ -42,7 +38,7 @@ type sentReport struct {
 // sent counts a packet of size bytes for which the writer returned n and err.
 func (c *counters) sent(pkt *packet, size, n int, err error) {
 	if err != nil || n == 0 {
-		c.unsent.Add(1)
+		c.dropped.Add(1)
 		return
 	}
 	c.packets.Add(1)
@@ -81,7 +77,7 @@ func (c *counters) answered(ssrc, last, delay uint32, loss uint8, video bool, no
 	}
 }
 
-func (c *counters) update(f func(*Stats)) {
+func (c *counters) update(f func(*Detail)) {
 	c.mu.Lock()
 	f(&c.current)
 	c.mu.Unlock()
@@ -93,11 +89,11 @@ func (c *counters) rtt() time.Duration {
 	return c.current.RTT
 }
 
-func (c *counters) snapshot() Stats {
+func (c *counters) snapshot() Detail {
 	c.mu.Lock()
 	s := c.current
 	c.mu.Unlock()
-	s.Packets, s.Bytes, s.Unsent = c.packets.Load(), c.bytes.Load(), c.unsent.Load()
+	s.Packets, s.Bytes, s.Dropped = c.packets.Load(), c.bytes.Load(), c.dropped.Load()
 	s.Retransmitted, s.NACKs, s.PLIs, s.Restarts = c.retransmitted.Load(), c.nacks.Load(), c.plis.Load(), c.restarts.Load()
 	return s
 }
