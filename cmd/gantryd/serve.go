@@ -214,7 +214,11 @@ func (b *box) Status() webui.Status {
 		out.Encoder.Codec = st.Encoder.Track.Codec.String()
 	}
 	if st.Audio.Format.Rate != 0 {
-		out.Audio.Format, out.Audio.Codec = st.Audio.Format.String(), st.Audio.Codec.String()
+		names := make([]string, len(st.Audio.Codecs))
+		for i, c := range st.Audio.Codecs {
+			names[i] = c.String()
+		}
+		out.Audio.Format, out.Audio.Codec = st.Audio.Format.String(), strings.Join(names, ", ")
 	}
 	for _, u := range st.Uplinks {
 		w := webui.Uplink{Name: u.Name, State: string(u.State), Since: u.Since.UTC(), Reason: u.Reason, Carries: u.Carries, Dropped: u.Dropped}

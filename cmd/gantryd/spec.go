@@ -93,9 +93,11 @@ func audio(c audioConfig, o opus.Config) pipeline.Audio {
 	if c.Source == none {
 		return a
 	}
-	a.Track = media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2, Bitrate: o.Bitrate}
 	a.Open = func(context.Context) (device.AudioSource, error) { return testsrc.NewTone(), nil }
-	a.Encode = func(media.AudioFormat) (encoder.AudioEncoder, error) { return opus.New(o) }
+	a.Codings = []pipeline.AudioCoding{{
+		Track:  media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2, Bitrate: o.Bitrate},
+		Encode: func(media.AudioFormat) (encoder.AudioEncoder, error) { return opus.New(o) },
+	}}
 	return a
 }
 

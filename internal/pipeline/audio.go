@@ -88,7 +88,7 @@ func (a *audio) once(ctx context.Context, spec Audio) (err error) {
 	a.log.Info("audio started", "device", spec.Name, "format", format)
 	coders := make([]*audioCoder, len(spec.Codings))
 	for i, c := range spec.Codings {
-		coders[i] = &audioCoder{AudioCoding: c, audio: a, subject: fmt.Sprintf("%s as %v", spec.Name, c.Track.Codec), retry: -time.Hour}
+		coders[i] = &audioCoder{AudioCoding: c, audio: a, subject: fmt.Sprintf("%s as %v", spec.Name, c.Track.Codec)}
 	}
 	defer func() {
 		for _, c := range coders {
@@ -142,7 +142,8 @@ type audioCoder struct {
 	audio   *audio
 	subject string // for the health conditions
 	enc     encoder.AudioEncoder
-	retry   time.Duration // PTS from which on it may be tried again
+	failed  bool
+	at      time.Duration // PTS at which it failed
 }
 
 // encode brings s to the queues of those that chose this coding, and tells whether it was coded.
@@ -154,7 +155,7 @@ func (c *audioCoder) encode(s *media.Audio) bool {
 		c.audio.health.Clear(audioDown, c.subject)
 		return false
 	}
-	if s.PTS < c.retry {
+	if c.failed && (s.PTS-c.at).Abs() < audioReopen {
 		return false
 	}
 	err := c.open(s.Format)
@@ -170,9 +171,10 @@ func (c *audioCoder) encode(s *media.Audio) bool {
 	if err != nil { // the other codings go on
 		c.audio.health.Raise(audioDown, c.subject, err.Error())
 		_ = c.close() // what went wrong is said
-		c.retry = s.PTS + audioReopen
+		c.failed, c.at = true, s.PTS
 		return false
 	}
+	c.failed = false
 	c.audio.health.Clear(audioDown, c.subject)
 	return true
 }
@@ -185,7 +187,7 @@ func (c *audioCoder) open(format media.AudioFormat) (err error) {
 		c.enc = nil
 		return err
 	}
-	c.audio.log.Info("audio encoder opened", "codec", c.Track.Codec)
+	c.audio.log.Debug("audio encoder opened", "codec", c.Track.Codec)
 	return nil
 }
 

@@ -329,18 +329,33 @@ type mic struct {
 	mu     sync.Mutex
 	err    error
 	opened int
+	live   [8]int   // encoders, by codec
+	fail   [8]error // what opening one says
 }
 
 func (m *mic) audio() Audio {
-	return Audio{Name: "mic", Key: "mic", Track: media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2, Bitrate: 100_000},
+	return Audio{Name: "mic", Key: "mic",
 		Open: func(context.Context) (device.AudioSource, error) {
 			m.mu.Lock()
 			defer m.mu.Unlock()
 			m.opened++
 			return &micRun{m: m}, m.err
 		},
-		Encode: func(media.AudioFormat) (encoder.AudioEncoder, error) { return micEncoder{}, nil },
+		Codings: []AudioCoding{m.coding(media.Opus), m.coding(media.AAC)},
 	}
+}
+
+func (m *mic) coding(c media.Codec) AudioCoding {
+	t := media.Track{Codec: c, ClockRate: 48000, Channels: 2, Bitrate: 100_000}
+	return AudioCoding{Track: t, Encode: func(media.AudioFormat) (encoder.AudioEncoder, error) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if err := m.fail[c]; err != nil {
+			return nil, err
+		}
+		m.live[c]++
+		return &micEncoder{m, t}, nil
+	}}
 }
 
 type micRun struct{ m *mic }
@@ -360,13 +375,21 @@ func (r *micRun) Read(ctx context.Context) (*media.Audio, error) {
 	return &media.Audio{Format: stereo, PTS: clock.Now() - 20*time.Millisecond, Samples: make([]float32, 1920)}, r.m.err
 }
 
-type micEncoder struct{}
+type micEncoder struct {
+	m     *mic
+	track media.Track
+}
 
-func (micEncoder) Track() media.Track   { return media.Track{Codec: media.Opus} }
-func (micEncoder) SetBitrate(int) error { return nil }
-func (micEncoder) Close() error         { return nil }
-func (micEncoder) Encode(a *media.Audio) ([]*media.Packet, error) {
-	return []*media.Packet{{PTS: a.PTS, Start: true, End: true, Data: []byte("sound")}}, nil
+func (e *micEncoder) Track() media.Track { return e.track }
+func (*micEncoder) SetBitrate(int) error { return nil }
+func (e *micEncoder) Close() error {
+	e.m.mu.Lock()
+	defer e.m.mu.Unlock()
+	e.m.live[e.track.Codec]--
+	return nil
+}
+func (e *micEncoder) Encode(a *media.Audio) ([]*media.Packet, error) {
+	return []*media.Packet{{PTS: a.PTS, Start: true, End: true, Data: []byte(e.track.Codec.String())}}, nil
 }
 
 type still struct{ format media.VideoFormat }

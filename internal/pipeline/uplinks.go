@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -20,20 +21,25 @@ var (
 
 	uplinkDown    = health.Warnable{Code: "uplink-down", Severity: health.Failing, Visible: 3 * time.Second}
 	uplinkRefused = health.Warnable{Code: "uplink-refused", Severity: health.Broken}
+	uplinkSilent  = health.Warnable{Code: "uplink-silent", Severity: health.Degraded}
 )
 
 // refusedDelay is how long to wait where the destination will not take us until a person has acted.
 const refusedDelay = 30 * time.Second
+
+const measureEvery = 250 * time.Millisecond // how often a Sender's statistics are looked at
 
 // State is where a destination stands.
 type State string
 
 // The states of a destination:
 //
-//	waiting ─► connecting ─► connected
-//	   ▲           │             │
-//	   └───────────┴─────────────┘ lost, or refused
+//	stopped ◄─► waiting ─► connecting ─► connected
+//	standby ◄─►    ▲           │             │
+//	               └───────────┴─────────────┘ lost, or refused
 const (
+	Stopped    State = "stopped"    // by a person, until one starts it
+	Standby    State = "standby"    // a backup, whose destination does not need it
 	Waiting    State = "waiting"    // for the first coded picture, or for the next try
 	Connecting State = "connecting" // negotiating
 	Connected  State = "connected"  // media flows
@@ -48,8 +54,9 @@ type uplinks struct {
 	fanout   *fanout
 	tracks   *tracks
 
-	mu    sync.Mutex
-	links []*link // in the order of the configuration
+	mu     sync.Mutex
+	links  []*link         // in the order of the configuration
+	orders map[string]bool // what people said by Start (true) and Stop, by name
 }
 
 // A link is one destination that is kept connected.
@@ -58,24 +65,42 @@ type link struct {
 	log    *slog.Logger
 	cancel context.CancelFunc
 	done   chan struct{}
+	gate   *setting[State] // Stopped or Standby; empty: it shall be connected
+	out    meter           // of what left
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	linkState
+}
+
+// A linkState is what others may know about a link.
+type linkState struct {
 	state    State
 	since    time.Time
 	err      error     // why the last connection ended
 	next     time.Time // when the next try is due
+	turned   time.Time // when it was last connected or lost, or was started
+	codecs   []media.Codec
+	reporter uplink.Reporter // nil: the Sender does not report
 	connects uint64
 	losses   uint64
 }
 
 // run starts, stops and replaces links as the setting says; a link whose Key stays the same is not touched.
 func (u *uplinks) run(ctx context.Context) error {
+	tick := time.NewTicker(judgeEvery)
+	defer tick.Stop()
 	for ctx.Err() == nil {
 		want, changed := u.setting.get()
 		u.arrange(ctx, want)
-		select {
-		case <-changed:
-		case <-ctx.Done():
+		for again := true; again; {
+			select {
+			case <-tick.C:
+				u.judge(time.Now())
+			case <-changed:
+				again = false
+			case <-ctx.Done():
+				again = false
+			}
 		}
 	}
 	u.arrange(ctx, nil)
@@ -121,15 +146,33 @@ func (u *uplinks) arrange(ctx context.Context, want []Uplink) {
 	u.mu.Lock()
 	u.links = links
 	u.mu.Unlock()
+	u.judge(time.Now())
 }
 
 func (u *uplinks) start(ctx context.Context, spec Uplink) *link {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &link{spec: spec, log: u.log.With("uplink", spec.Name), cancel: cancel, done: make(chan struct{})}
-	l.enter(Waiting, nil)
+	gate := State("")
+	switch {
+	case u.stopped(spec):
+		gate = Stopped
+	case spec.BackupOf != "":
+		gate = Standby
+	}
+	l.gate = newSetting(gate)
+	l.turned = time.Now()
+	l.enter(cmp.Or(gate, Waiting), nil)
 	go func() {
 		defer close(l.done)
-		u.keep(ctx, l)
+		l.gate.follow(ctx, func(ctx context.Context, gate State) {
+			if gate == "" {
+				l.enter(Waiting, nil)
+				u.keep(ctx, l)
+				return
+			}
+			l.enter(gate, nil)
+			<-ctx.Done()
+		})
 	}()
 	return l
 }
@@ -137,8 +180,11 @@ func (u *uplinks) start(ctx context.Context, spec Uplink) *link {
 func (l *link) enter(s State, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if was := l.state; (was == Connected) != (s == Connected) || was == Stopped {
+		l.turned = time.Now()
+	}
 	l.state, l.since, l.next = s, time.Now(), time.Time{}
-	if err != nil || s == Connected {
+	if err != nil || s == Connected || s == Stopped || s == Standby {
 		l.err = err
 	}
 }
@@ -156,6 +202,10 @@ func (u *uplinks) keep(ctx context.Context, l *link) {
 			if sender, err = l.spec.Open(l.log); err != nil {
 				return u.lost(l, err)
 			}
+			reporter, _ := sender.(uplink.Reporter)
+			l.mu.Lock()
+			l.reporter = reporter
+			l.mu.Unlock()
 		}
 		err = u.once(ctx, l, sender)
 		if ctx.Err() != nil {
@@ -165,6 +215,7 @@ func (u *uplinks) keep(ctx context.Context, l *link) {
 	})
 	u.health.Clear(uplinkDown, l.spec.Name)
 	u.health.Clear(uplinkRefused, l.spec.Name)
+	u.health.Clear(uplinkSilent, l.spec.Name)
 }
 
 // lost notes why a connection ended.
@@ -189,10 +240,15 @@ func (u *uplinks) lost(l *link, err error) error {
 // once makes one connection, or several while only the tracks change under it.
 func (u *uplinks) once(ctx context.Context, l *link, sender uplink.Sender) error {
 	for {
-		tracks, changed, err := u.tracks.wait(ctx)
+		offered, changed, err := u.tracks.wait(ctx)
 		if err != nil {
 			return err
 		}
+		tracks, silent, err := choose(offered, l.spec.Carries)
+		if err != nil {
+			return err
+		}
+		u.health.Set(uplinkSilent, l.spec.Name, silent)
 		inner, cancel := context.WithCancel(ctx)
 		watch := make(chan struct{})
 		go func() {
@@ -219,7 +275,9 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 	l.enter(Connecting, nil)
 	queue := u.fanout.add(name, tracks)
 	defer u.fanout.remove(name, io.EOF)
+	u.feedback.join(name, l.spec.Aside)
 	defer u.feedback.leave(name)
+	defer l.measure(sender, tracks)()
 	return sender.Run(ctx, uplink.Program{
 		Tracks:   tracks,
 		Packets:  queue,
@@ -236,4 +294,45 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 			u.health.Clear(uplinkRefused, name)
 		},
 	})
+}
+
+// measure begins to measure what leaves; the function that it returns ends that.
+func (l *link) measure(sender uplink.Sender, tracks []media.Track) (end func()) {
+	var codecs []media.Codec
+	for _, t := range tracks {
+		codecs = append(codecs, t.Codec)
+	}
+	note := func(codecs []media.Codec) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.codecs = codecs
+	}
+	note(codecs)
+	reporter, ok := sender.(uplink.Reporter)
+	if !ok {
+		return func() { note(nil) }
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(measureEvery)
+		defer tick.Stop()
+		for last := reporter.Stats().Bytes; ; {
+			select {
+			case <-tick.C:
+			case <-stop:
+				return
+			}
+			now := reporter.Stats().Bytes
+			if now > last {
+				l.out.add(clock.Now(), int(now-last))
+			}
+			last = now
+		}
+	}()
+	return func() {
+		note(nil)
+		close(stop)
+		<-done
+	}
 }

@@ -63,6 +63,12 @@ func (l *link) close() {
 	}
 }
 
+func (l *link) remote() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conn.RemoteAddr().String()
+}
+
 func (l *link) deadline(d time.Duration) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -124,7 +130,8 @@ func (s *Sender) watch(l *link, p uplink.Program, ended <-chan struct{}) {
 		if err != nil {
 			continue
 		}
-		stats := &Stats{RTT: sample.RTT, Buffered: sample.Buffered, Bytes: sample.Bytes - sample.Pending, Estimate: est.Next(sample)}
+		stats := &uplink.Stats{Remote: l.remote(), RTT: sample.RTT, Buffered: sample.Buffered, Bytes: s.past + sample.Bytes - sample.Pending,
+			Estimate: est.Next(sample)}
 		s.stats.Store(stats)
 		if stats.Estimate > 0 {
 			p.Feedback(media.Feedback{Bitrate: stats.Estimate})

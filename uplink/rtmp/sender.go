@@ -114,35 +114,32 @@ func (c Config) target() (*url.URL, error) {
 	return u, nil
 }
 
-// Stats is a snapshot of the connection.
-type Stats struct {
-	RTT      time.Duration `json:"rtt"`
-	Buffered time.Duration `json:"buffered"` // written and not acknowledged
-	Bytes    uint64        `json:"bytes"`    // acknowledged by the other side
-	Estimate int           `json:"estimate"` // bit/s that the path carries; 0: no reason to hold back
-}
-
 // A Sender serves one destination; see uplink.Sender.
 type Sender struct {
 	cfg   Config
 	log   *slog.Logger
-	stats atomic.Pointer[Stats]
+	stats atomic.Pointer[uplink.Stats]
+	past  uint64 // bytes of earlier connections
 }
+
+var _ uplink.Reporter = (*Sender)(nil)
 
 // New returns a Sender for a valid Config.
 func New(cfg Config, log *slog.Logger) *Sender { return &Sender{cfg: cfg, log: log} }
 
 // Stats returns the newest snapshot, zero before the first connection.
-func (s *Sender) Stats() Stats {
+func (s *Sender) Stats() uplink.Stats {
 	if p := s.stats.Load(); p != nil {
 		return *p
 	}
-	return Stats{}
+	return uplink.Stats{}
 }
 
 // Run is uplink.Sender's.
 func (s *Sender) Run(ctx context.Context, p uplink.Program) error {
 	err := s.run(ctx, p)
+	s.past = s.Stats().Bytes
+	s.stats.Store(&uplink.Stats{Bytes: s.past})
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -79,11 +79,12 @@ func (l *peer) write(p *media.Packet) (wantKey bool) {
 	return false
 }
 
-func (l *peer) sample(at time.Duration) Stats {
+func (l *peer) sample(at time.Duration) uplink.Stats {
 	l.conn.Stats(&l.stats)
 	a, now := &l.stats.Accumulated, &l.stats.Instantaneous
-	s := Stats{
+	s := uplink.Stats{
 		RTT:      time.Duration(now.MsRTT * float64(time.Millisecond)),
+		Remote:   l.conn.RemoteAddr().String(),
 		Buffered: time.Duration(now.MsSendBuf) * time.Millisecond,
 		Packets:  a.PktSent, Retransmitted: a.PktRetrans, Dropped: a.PktSendDrop + l.full, Bytes: a.ByteSentUnique,
 	}
@@ -125,16 +126,17 @@ func (ps *peers) write(p *media.Packet) (wantKey bool) {
 }
 
 // sample adds up counters and takes the worst of the rest.
-func (ps *peers) sample(at time.Duration) Stats {
+func (ps *peers) sample(at time.Duration) uplink.Stats {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	all := Stats{Peers: len(ps.list)}
+	all := uplink.Stats{Peers: len(ps.list)}
 	for _, l := range ps.list {
 		s := l.sample(at)
 		all.Packets += s.Packets
 		all.Retransmitted += s.Retransmitted
 		all.Dropped += s.Dropped
 		all.Bytes += s.Bytes
+		all.Remote, all.Loss = s.Remote, max(all.Loss, s.Loss)
 		all.RTT, all.Buffered = max(all.RTT, s.RTT), max(all.Buffered, s.Buffered)
 		if s.Estimate > 0 && (all.Estimate == 0 || s.Estimate < all.Estimate) {
 			all.Estimate = s.Estimate

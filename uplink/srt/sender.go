@@ -117,34 +117,28 @@ func (c Config) gosrt() gosrt.Config {
 	return g
 }
 
-// Stats is a snapshot of the connection; of the slowest peer, when a listener has several.
-type Stats struct {
-	Peers         int           `json:"peers"`
-	RTT           time.Duration `json:"rtt"`
-	Buffered      time.Duration `json:"buffered"` // sent and not acknowledged
-	Packets       uint64        `json:"packets"`
-	Retransmitted uint64        `json:"retransmitted"`
-	Dropped       uint64        `json:"dropped"` // too late, or for a full queue
-	Bytes         uint64        `json:"bytes"`
-	Estimate      int           `json:"estimate"` // bit/s that the path carries; 0: no reason to hold back
-}
-
 // A Sender serves one destination; see uplink.Sender.
 type Sender struct {
 	cfg   Config
 	log   *slog.Logger
-	stats atomic.Pointer[Stats]
+	stats atomic.Pointer[uplink.Stats]
+	past  past
 }
+
+var _ uplink.Reporter = (*Sender)(nil)
+
+// past is what earlier connections have counted.
+type past struct{ packets, bytes, retransmitted, dropped uint64 }
 
 // New returns a Sender for a valid Config.
 func New(cfg Config, log *slog.Logger) *Sender { return &Sender{cfg: cfg, log: log} }
 
-// Stats returns the newest snapshot, zero before the first connection.
-func (s *Sender) Stats() Stats {
+// Stats returns the newest snapshot, zero before the first connection; of several peers the sums, and the worst of the rest.
+func (s *Sender) Stats() uplink.Stats {
 	if p := s.stats.Load(); p != nil {
 		return *p
 	}
-	return Stats{}
+	return uplink.Stats{}
 }
 
 // Run is uplink.Sender's. A listener's Run lasts until ctx ends, whoever comes and goes.
@@ -202,6 +196,7 @@ func explain(err error) error {
 func (s *Sender) send(ctx context.Context, p uplink.Program, peers *peers, gone <-chan struct{}) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer s.end()
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	lost := errors.New("the peer has closed the connection, or is out of reach")
@@ -218,6 +213,10 @@ func (s *Sender) send(ctx context.Context, p uplink.Program, peers *peers, gone 
 				return
 			case <-tick.C:
 				stats := peers.sample(time.Since(start))
+				stats.Packets += s.past.packets
+				stats.Bytes += s.past.bytes
+				stats.Retransmitted += s.past.retransmitted
+				stats.Dropped += s.past.dropped
 				s.stats.Store(&stats)
 				if stats.Estimate > 0 {
 					p.Feedback(media.Feedback{Bitrate: stats.Estimate})
@@ -241,4 +240,11 @@ func (s *Sender) send(ctx context.Context, p uplink.Program, peers *peers, gone 
 			p.Feedback(media.Feedback{KeyFrame: true})
 		}
 	}
+}
+
+// end keeps the counters of a connection, and nothing else of it.
+func (s *Sender) end() {
+	now := s.Stats()
+	s.past = past{now.Packets, now.Bytes, now.Retransmitted, now.Dropped}
+	s.stats.Store(&uplink.Stats{Packets: now.Packets, Bytes: now.Bytes, Retransmitted: now.Retransmitted, Dropped: now.Dropped})
 }
