@@ -266,9 +266,14 @@ func (p *Peer) Write(b []byte) error {
 	if conn == nil {
 		return net.ErrClosed
 	}
-	_, err := conn.Write(b)
+	n, err := conn.Write(b)
+	if err == nil && n < len(b) {
+		err = errFull // ICE keeps the reason to itself
+	}
 	return err
 }
+
+var errFull = errors.New("the connection is full")
 
 // Close ends the Peer and waits for its goroutines, Run's caller excepted.
 func (p *Peer) Close() error {

@@ -65,10 +65,13 @@ func Dial(ctx context.Context, loop *Loop, whep string, o Options) (*Viewer, err
 	if o.Client == nil {
 		o.Client = http.DefaultClient
 	}
-	v := &Viewer{loop: loop, nominate: make(chan struct{}), stop: make(chan struct{})}
+	v := &Viewer{loop: loop, local: credentials{random(8), random(24)}, nominate: make(chan struct{}), stop: make(chan struct{})}
 	v.meter.posted = time.Now()
 	var err error
-	if v.socket, err = loop.Open(v.receive); err != nil {
+	v.mu.Lock() // the Loop may call receive at once
+	v.socket, err = loop.Open(v.receive)
+	v.mu.Unlock()
+	if err != nil {
 		return nil, err
 	}
 	v.dtls = newPacketConn(func(b []byte) error { return v.socket.Send(b, v.remote) })
@@ -84,7 +87,6 @@ func (v *Viewer) dial(ctx context.Context, whep string, o Options) error {
 	if err != nil {
 		return fmt.Errorf("make certificate: %w", err)
 	}
-	v.local = credentials{random(8), random(24)}
 	answer, err := v.post(ctx, whep, o, offer(v.local, cert, v.socket.Addr))
 	if err != nil {
 		return err
@@ -94,16 +96,17 @@ func (v *Viewer) dial(ctx context.Context, whep string, o Options) error {
 	if ufrag == nil || pwd == nil || setup == nil {
 		return errors.New("the answer has no ICE or DTLS parameters")
 	}
+	var remote netip.AddrPort
 	for _, c := range answerCandidate.FindAllStringSubmatch(answer, -1) {
-		if addr, err := netip.ParseAddrPort(c[1] + ":" + c[2]); err == nil && (!v.remote.IsValid() || addr.Addr().IsLoopback()) {
-			v.remote = addr
+		if addr, err := netip.ParseAddrPort(c[1] + ":" + c[2]); err == nil && (!remote.IsValid() || addr.Addr().IsLoopback()) {
+			remote = addr
 		}
 	}
-	if !v.remote.IsValid() {
+	if !remote.IsValid() {
 		return errors.New("the answer has no UDP candidate on loopback")
 	}
 	v.mu.Lock()
-	v.peer = credentials{ufrag[1], pwd[1]}
+	v.peer, v.remote = credentials{ufrag[1], pwd[1]}, remote
 	v.mu.Unlock()
 	v.stopped.Go(v.check)
 	select {
@@ -255,10 +258,16 @@ func (v *Viewer) stun(b []byte) {
 	case stun.BindingSuccess:
 		v.once.Do(func() { close(v.nominate) })
 	case stun.BindingRequest:
-		reply, err := stun.Build(m, stun.BindingSuccess, &stun.XORMappedAddress{IP: v.remote.Addr().AsSlice(), Port: int(v.remote.Port())},
+		v.mu.Lock()
+		socket, remote := v.socket, v.remote
+		v.mu.Unlock()
+		if !remote.IsValid() {
+			return // it comes again
+		}
+		reply, err := stun.Build(m, stun.BindingSuccess, &stun.XORMappedAddress{IP: remote.Addr().AsSlice(), Port: int(remote.Port())},
 			stun.NewShortTermIntegrity(v.local.pwd), stun.Fingerprint)
 		if err == nil {
-			_ = v.socket.Send(reply.Raw, v.remote)
+			_ = socket.Send(reply.Raw, remote)
 		}
 	}
 }
@@ -308,4 +317,15 @@ func offer(c credentials, cert tls.Certificate, addr netip.AddrPort) string {
 		"a=rtcp-fb:102 nack\r\na=rtcp-fb:102 nack pli\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n" +
 		fmt.Sprintf("a=candidate:1 1 udp 2130706431 %s %d typ host\r\na=end-of-candidates\r\n", addr.Addr(), addr.Port()) +
 		"m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\n" + transport + "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n"
+}
+
+// Vanish ends v without a word to the server, as a client does whose machine or network is gone.
+func (v *Viewer) Vanish() {
+	close(v.stop)
+	v.stopped.Wait()
+	v.loop.CloseSocket(v.socket)
+	if v.conn != nil {
+		_ = v.conn.Close() // its goodbye goes nowhere
+	}
+	_ = v.dtls.Close()
 }

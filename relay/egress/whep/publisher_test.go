@@ -56,6 +56,7 @@ type publisher struct {
 	key     atomic.Bool // a key frame is wanted
 	Asked   atomic.Int64
 	Obeys   bool // it makes a key frame when asked
+	Repeat  int  // each packet but the first and last is sent so many times: a high bit rate that nobody decodes
 	frame   int
 	pts     time.Duration
 	start   time.Time
@@ -126,8 +127,14 @@ func (p *publisher) write() {
 	whole := &media.Packet{PTS: p.pts, DTS: p.pts, Start: true, End: true, Key: h264.HasIDR(au), Data: au}
 	var sent []byte
 	for _, q := range p.convert.Convert(nil, whole) {
-		sent = append(sent, q.Data...)
-		p.pub.Write(q)
+		times := 1
+		if !q.Start && !q.End {
+			times = max(1, p.Repeat)
+		}
+		for range times {
+			sent = append(sent, q.Data...)
+			p.pub.Write(q)
+		}
 	}
 	p.mu.Lock()
 	p.frames = append(p.frames, sent)

@@ -81,8 +81,9 @@ type clientOptions struct {
 	setting     func(*webrtc.SettingEngine)
 	codecs      func(*webrtc.MediaEngine) error
 	videoOnly   bool
-	interceptor bool // pion's own NACK generator and reports
-	offer       func(string) string
+	interceptor bool                // pion's own NACK generator and reports
+	offer       func(string) string // changes the offer that is sent, and the answer that is taken
+	answer      func(string) string
 }
 
 func captureExtension() webrtc.RTPHeaderExtensionCapability {
@@ -203,6 +204,9 @@ func (b *bench) play(t testing.TB, stream string, o clientOptions) *client {
 	status, header, answer := b.do(t, http.MethodPost, b.url+"/whep/"+stream, "application/sdp", offer, nil)
 	if status != http.StatusCreated {
 		t.Fatalf("POST: %d %s", status, answer)
+	}
+	if o.answer != nil {
+		answer = o.answer(answer)
 	}
 	c.location, c.etag = b.url+header.Get("Location"), header.Get("ETag")
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
