@@ -5,15 +5,22 @@ import (
 	"fmt"
 	"strings"
 
+	"gantry/device/v4l2/edid"
+	"gantry/internal/v4l2/uapi"
 	"gantry/media"
 )
 
 // Config says what to capture. It is comparable.
 type Config struct {
-	// Device is the node, as "/dev/video0" or a stable link of /dev/v4l/by-path.
+	// Device is the node, as "/dev/video0" or a stable link of /dev/v4l/by-path; or "bus:" with the place that the driver gives,
+	// or "name:" with the node's name, which stay the same when a device is plugged in again and gets another number.
 	Device string `yaml:"device"`
 	// Input is the connector's number; -1 leaves the one that is selected.
 	Input int `yaml:"input"`
+	// EDID is what the input tells the sender that it takes: a preset of package edid, the absolute path of a file, or "keep".
+	EDID string `yaml:"edid"`
+	// Standard is that of an analogue input: "auto", "pal", "ntsc", "secam", or "keep" for the one that is set.
+	Standard string `yaml:"standard"`
 	// Width and Height are in pixels; 0 takes what the driver has, or what the signal brings.
 	Width  int `yaml:"width"`
 	Height int `yaml:"height"`
@@ -27,16 +34,32 @@ type Config struct {
 }
 
 // Default captures what /dev/video0 delivers by itself.
-func Default() Config { return Config{Device: "/dev/video0", Input: -1, Buffers: 6} }
+func Default() Config {
+	return Config{Device: "/dev/video0", Input: -1, EDID: keep, Standard: auto, Buffers: 6}
+}
+
+// Values of EDID and Standard.
+const (
+	keep = "keep"
+	auto = "auto"
+)
+
+var standards = map[string]uapi.Std{keep: 0, auto: uapi.StdAll, "pal": uapi.StdPAL, "ntsc": uapi.StdNTSC, "secam": uapi.StdSECAM}
 
 // Validate returns all that is wrong with c, each error beginning with the key it is about.
 func (c Config) Validate() error {
 	var errs []error
-	if !strings.HasPrefix(c.Device, "/") {
-		errs = append(errs, fmt.Errorf("device: %q is not an absolute path, such as /dev/video0", c.Device))
+	if !strings.HasPrefix(c.Device, "/") && !strings.HasPrefix(c.Device, byBus) && !strings.HasPrefix(c.Device, byName) {
+		errs = append(errs, fmt.Errorf("device: %q is not an absolute path, such as /dev/video0, nor bus:… or name:…", c.Device))
 	}
 	if c.Input < -1 || c.Input > 63 {
 		errs = append(errs, fmt.Errorf("input: %d is not a connector's number from 0 to 63, or -1 for the selected one", c.Input))
+	}
+	if _, preset := edid.Preset(c.EDID); !preset && c.EDID != keep && !strings.HasPrefix(c.EDID, "/") {
+		errs = append(errs, fmt.Errorf("edid: %q is not keep, one of %s, or the absolute path of a file", c.EDID, strings.Join(edid.Presets(), ", ")))
+	}
+	if _, ok := standards[c.Standard]; !ok {
+		errs = append(errs, fmt.Errorf("standard: %q is not one of auto, keep, ntsc, pal, secam", c.Standard))
 	}
 	for _, side := range []struct {
 		key   string

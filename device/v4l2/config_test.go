@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"gantry/device"
 	kernel "gantry/internal/v4l2"
 	"gantry/internal/v4l2/uapi"
@@ -16,13 +18,13 @@ func TestConfig(t *testing.T) {
 	if err := Default().Validate(); err != nil {
 		t.Errorf("default: %v", err)
 	}
-	bad := Config{Device: "video0", Input: -2, Width: 5, Format: "H264", Rate: media.Rational{Num: 1000, Den: 1}, Buffers: 1}
+	bad := Config{Device: "video0", Input: -2, EDID: "1081p60", Standard: "PAL", Width: 5, Format: "H264", Rate: media.Rational{Num: 1000, Den: 1}, Buffers: 1}
 	err := bad.Validate()
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	lines := strings.Split(err.Error(), "\n")
-	for i, key := range []string{"device: ", "input: ", "width: ", "height: ", "format: ", "rate: ", "buffers: "} {
+	for i, key := range []string{"device: ", "input: ", "edid: ", "standard: ", "width: ", "height: ", "format: ", "rate: ", "buffers: "} {
 		if i >= len(lines) || !strings.HasPrefix(lines[i], key) {
 			t.Errorf("error %d of %q does not begin with %q", i, lines, key)
 		}
@@ -42,6 +44,30 @@ func TestOpenErrors(t *testing.T) {
 	}
 	if _, err := Open(Config{}, slog.Default()); err == nil {
 		t.Error("an empty configuration was accepted")
+	}
+}
+
+// What vivid cannot show: a driver that tells of HDCP, and one that has no power.
+func TestReasons(t *testing.T) {
+	s := &Source{dev: &kernel.Device{}}
+	for _, c := range []struct {
+		status uint32
+		err    error
+		kind   error
+		want   string
+	}{
+		{uapi.InStNoAccess, nil, device.ErrEncrypted, "HDCP"},
+		{uapi.InStNoAccess | uapi.InStNoSync, unix.ENOLCK, device.ErrEncrypted, "HDCP"},
+		{uapi.InStNoPower, nil, device.ErrNoSignal, "no power"},
+		{uapi.InStNoSignal, nil, device.ErrNoSignal, "check the cable"},
+		{0, unix.ENOLINK, device.ErrNoSignal, "check the cable"},
+		{uapi.InStNoSync, nil, device.ErrNoLock, "cannot lock"},
+		{0, unix.ERANGE, device.ErrOutOfRange, "lower resolution"},
+	} {
+		err := s.missing(kernel.Input{Index: 1, Name: "HDMI 0", Status: c.status}, c.err)
+		if !errors.Is(err, c.kind) || !errors.Is(err, device.ErrNoSignal) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("status %#x, %v: %v", c.status, c.err, err)
+		}
 	}
 }
 

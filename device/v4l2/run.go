@@ -1,6 +1,8 @@
 package v4l2
 
 import (
+	"time"
+
 	"gantry/internal/clock"
 	kernel "gantry/internal/v4l2"
 	"gantry/internal/v4l2/uapi"
@@ -14,6 +16,7 @@ type run struct {
 	places []planePlace
 	slots  []slot
 	signal signal
+	looked time.Duration // PTS of the picture at which the signal was looked at last
 	done   kernel.Done
 	over   error // why it ended; sticks until the next Start
 }

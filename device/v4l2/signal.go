@@ -52,6 +52,9 @@ func (s *Source) selectInput() error {
 		selected = s.cfg.Input
 	}
 	s.input = selected
+	if err := s.setEDID(); err != nil {
+		return err
+	}
 	// Not every driver tells; those without are asked now and then while there is no signal. The event's id is the input's
 	// number with some drivers, 0 with most.
 	for _, id := range []int{0, selected} {
@@ -76,9 +79,8 @@ const (
 	retry  = 250 * time.Millisecond // drivers without events are asked this often
 )
 
-// awaitSignal returns when the input has a stable signal.
+// awaitSignal returns when the input has a stable signal, or none for another reason than was told before.
 func (s *Source) awaitSignal(ctx context.Context) (signal, error) {
-	last := ""
 	for {
 		if _, err := s.drainEvents(); err != nil {
 			return signal{}, err
@@ -90,12 +92,12 @@ func (s *Source) awaitSignal(ctx context.Context) (signal, error) {
 			return sig, nil
 		case err == nil:
 		case errors.Is(err, device.ErrNoSignal):
-			if reason := err.Error(); reason != last {
-				last = reason
+			if reason := err.Error(); reason != s.told {
+				s.told = reason
 				st := *s.status.Load()
 				st.Streaming, st.Reason = false, reason
 				s.status.Store(&st)
-				s.log.Info("waiting for a signal", "reason", reason)
+				return signal{}, err
 			}
 			pause = retry
 		default:
@@ -146,7 +148,7 @@ func (s *Source) look() (signal, error) {
 		sig.digital, sig.timings = err == nil, t
 	}
 	if in.Standards != 0 {
-		sig.standard, _ = s.dev.Standard()
+		sig.standard = s.standard(in.Standards)
 	}
 	if in.Status&^(uapi.InStNoColor|uapi.InStMacrovis) != 0 {
 		return signal{}, s.missing(in, nil)
@@ -154,30 +156,68 @@ func (s *Source) look() (signal, error) {
 	return sig, nil
 }
 
+// standard returns the analogue standard that the configuration or the signal asks for, which is the one that is set where it
+// is among them.
+func (s *Source) standard(offered uapi.Std) uapi.Std {
+	set, _ := s.dev.Standard()
+	want := standards[s.cfg.Standard] & offered
+	if s.cfg.Standard == auto {
+		found, err := s.dev.QueryStandard() // some drivers cannot while they stream, some never
+		if want = found & offered; err != nil {
+			want = 0
+		}
+	}
+	if want == 0 || want&set != 0 {
+		return set
+	}
+	return want
+}
+
 // missing puts the driver's answer into words.
 func (s *Source) missing(in kernel.Input, err error) error {
-	reason := ""
+	kind, reason := device.ErrNoSignal, ""
 	switch {
-	case errors.Is(err, unix.ENOLINK):
-		reason = "nothing is sent; check the cable, and that the sender is switched on"
+	case in.Status&uapi.InStNoAccess != 0: // drivers that know of HDCP say so, whatever they make of the timings
+		kind, reason = device.ErrEncrypted, "the content is protected (HDCP); switch protection off at the sender, or play something else"
+	case errors.Is(err, unix.ENOLINK), err == nil && in.Status&uapi.InStNoSignal != 0:
+		reason = s.nothing(in.Index)
 	case errors.Is(err, unix.ENOLCK):
-		reason = "the receiver cannot lock on to what is sent; try a shorter cable or another mode"
+		kind, reason = device.ErrNoLock, "the receiver cannot lock on to what is sent; try a shorter cable or another mode"
 	case errors.Is(err, unix.ERANGE):
-		reason = "what is sent is beyond the receiver; choose a lower resolution or rate at the sender"
+		kind, reason = device.ErrOutOfRange, "what is sent is beyond the receiver; choose a lower resolution or rate at the sender"
 	case err != nil:
 		return err
 	case in.Status&uapi.InStNoPower != 0:
 		reason = "the input has no power"
-	case in.Status&uapi.InStNoSignal != 0:
-		reason = "nothing is sent; check the cable, and that the sender is switched on"
-	case in.Status&uapi.InStNoAccess != 0:
-		reason = "the signal is encrypted"
 	default:
+		kind = device.ErrNoLock
 		reason = fmt.Sprintf("the receiver cannot lock on to what is sent (status %#x); try a shorter cable or another mode", in.Status)
 	}
 	where := s.dev.Path()
 	if in.Name != "" {
 		where = fmt.Sprintf("%s input %d (%s)", where, in.Index, in.Name)
 	}
-	return fmt.Errorf("%s: %w: %s", where, device.ErrNoSignal, reason)
+	return fmt.Errorf("%s: %w: %s", where, kind, reason)
+}
+
+// nothing says why nothing is sent: receivers that see the 5 V of the sender can tell a loose cable from a silent sender.
+func (s *Source) nothing(input int) string {
+	if power, err := s.dev.GetControl(uapi.CIDDVRxPowerPresent); err == nil && input < 32 {
+		if power>>s.power(input)&1 == 0 {
+			return "nothing is connected; check the cable, and that the sender is switched on"
+		}
+		return "nothing is sent, though a sender is connected; wake it up, or let it send again by unplugging the cable for a moment"
+	}
+	return "nothing is sent; check the cable, and that the sender is switched on"
+}
+
+// power returns the bit of V4L2_CID_DV_RX_POWER_PRESENT that is an input's: digital inputs are counted alone.
+func (s *Source) power(input int) (bit int) {
+	inputs, _ := s.dev.Inputs()
+	for _, in := range inputs {
+		if in.Index < input && in.DVTimings {
+			bit++
+		}
+	}
+	return bit
 }

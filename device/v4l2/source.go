@@ -23,7 +23,8 @@ type Source struct {
 	dev    *kernel.Device
 	waiter *kernel.Waiter
 	queue  uapi.BufType
-	input  int // -1 where the device has none to choose
+	input  int    // -1 where the device has none to choose
+	told   string // the reason for no signal that was returned last
 	run    *run
 	past   []*kernel.Queue // of earlier runs, until their last Frame is released
 	status atomic.Pointer[Status]
@@ -43,9 +44,13 @@ func Open(cfg Config, log *slog.Logger) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	dev, err := kernel.Open(cfg.Device)
+	path, err := find(cfg.Device)
 	if err != nil {
-		return nil, explainOpen(cfg.Device, err)
+		return nil, err
+	}
+	dev, err := kernel.Open(path)
+	if err != nil {
+		return nil, explainOpen(path, err)
 	}
 	s := &Source{cfg: cfg, log: log.With("device", cfg.Device), dev: dev, queue: dev.CaptureType(), input: -1}
 	s.status.Store(&Status{})
@@ -68,13 +73,15 @@ func (s *Source) Status() Status {
 }
 
 // Start selects the input, waits for a signal that is stable, takes over its timings, sets the format and streams. Without a
-// signal it waits until ctx ends; its error then wraps device.ErrNoSignal too.
+// signal it returns ErrNoSignal when the reason is not the one that it or Read returned last, and else goes on waiting. When
+// ctx ends meanwhile, its error wraps device.ErrNoSignal too.
 func (s *Source) Start(ctx context.Context) (media.VideoFormat, error) {
 	format, err := s.start(ctx)
 	if err != nil {
 		s.stop(ctx)
 		return media.VideoFormat{}, explain(s.dev, err)
 	}
+	s.told = ""
 	s.status.Store(&Status{Streaming: true, Format: format})
 	return format, nil
 }
@@ -94,6 +101,13 @@ func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
 		if set, err := s.dev.Timings(); err != nil || !kernel.SameTimings(set, sig.timings) {
 			if err := s.dev.SetTimings(sig.timings); err != nil {
 				return media.VideoFormat{}, fmt.Errorf("set timings %s: %w", kernel.DescribeTimings(sig.timings), err)
+			}
+		}
+	}
+	if sig.standard != 0 {
+		if set, err := s.dev.Standard(); err == nil && set != sig.standard {
+			if err := s.dev.SetStandard(sig.standard); err != nil {
+				return media.VideoFormat{}, fmt.Errorf("set standard %#x: %w", uint64(sig.standard), err)
 			}
 		}
 	}
@@ -124,8 +138,13 @@ func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
 	return s.run.format, nil
 }
 
-// patience is how long a running device may deliver nothing before it is asked for its signal.
-const patience = 2 * time.Second
+const (
+	// patience is how long a running device may deliver nothing before it is asked for its signal.
+	patience = 2 * time.Second
+	// lookAgain is how often a running device is asked for its signal without being told to: not every driver has events, or
+	// has them for everything.
+	lookAgain = time.Second
+)
 
 // Read waits for the next picture. Pictures that the driver marks as damaged are skipped and counted.
 func (s *Source) Read(ctx context.Context) (*media.Frame, error) {
@@ -142,6 +161,7 @@ func (s *Source) Read(ctx context.Context) (*media.Frame, error) {
 		st := &Status{Format: s.run.format}
 		if errors.Is(err, device.ErrNoSignal) {
 			st.Reason = err.Error()
+			s.told = st.Reason
 		}
 		s.status.Store(st)
 	}
@@ -178,9 +198,25 @@ func (s *Source) read(ctx context.Context) (*media.Frame, error) {
 		case f == nil:
 			s.bad.Add(1)
 		default:
+			if err := s.lookNowAndThen(f.PTS); err != nil {
+				f.Release()
+				return nil, err
+			}
 			return f, nil
 		}
 	}
+}
+
+// lookNowAndThen looks at the signal of a digital input. A driver that cannot tell while it streams is believed to have one.
+func (s *Source) lookNowAndThen(now time.Duration) error {
+	if !s.run.signal.digital || (now-s.run.looked).Abs() < lookAgain {
+		return nil
+	}
+	s.run.looked = now
+	if err := s.compare(); errors.Is(err, device.ErrNoSignal) || errors.Is(err, device.ErrFormatChanged) {
+		return err
+	}
+	return nil
 }
 
 // followEvents takes all events, and after a change of the source looks at it.
@@ -189,6 +225,11 @@ func (s *Source) followEvents() error {
 	if err != nil || !changed {
 		return err
 	}
+	return s.compare()
+}
+
+// compare looks at the signal and returns an error when it is not the one of the run.
+func (s *Source) compare() error {
 	sig, err := s.look()
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package v4l2
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"gantry/device"
+	"gantry/device/v4l2/edid"
 	"gantry/internal/clock"
 	"gantry/internal/testkit"
 	"gantry/internal/testkit/vm"
@@ -40,6 +42,8 @@ const (
 	// Controls of vivid.
 	cidSignalMode    = 0x00f0f03e
 	cidTimings       = 0x00f0f03f
+	cidStandardMode  = 0x00f0f03c
+	cidStandard      = 0x00f0f03d
 	cidDropped       = 0x00f0f040
 	cidBufferError   = 0x00f0f042
 	cidQueueError    = 0x00f0f044
@@ -252,7 +256,7 @@ func TestKernelSignalLossAndReturn(t *testing.T) {
 	for _, c := range []struct {
 		mode   int64
 		reason string
-	}{{signalNone, "nothing is sent"}, {signalUnlocked, "cannot lock"}, {signalOutOfRange, "beyond the receiver"}} {
+	}{{signalNone, "nothing is connected"}, {signalUnlocked, "cannot lock"}, {signalOutOfRange, "beyond the receiver"}} {
 		read(t, s).Release()
 		hdmiSignal(t, cfg.Device, c.mode)
 		// vivid's pictures go on: the event ends them.
@@ -325,6 +329,138 @@ func TestKernelEventWithoutChange(t *testing.T) {
 	}
 }
 
+// Without a signal Start tells each new reason once, and each kind of it by its own error.
+func TestKernelStartTellsWhy(t *testing.T) {
+	vm.Guest(t)
+	cfg := config(t, single, hdmi)
+	hdmiSignal(t, cfg.Device, signalNone)
+	defer plug(t, cfg.Device, timings720p60)
+	s := open(t, cfg)
+	for _, c := range []struct {
+		mode int64
+		kind error
+	}{{signalNone, device.ErrNoSignal}, {signalUnlocked, device.ErrNoLock}, {signalOutOfRange, device.ErrOutOfRange}, {signalUnlocked, device.ErrNoLock}} {
+		hdmiSignal(t, cfg.Device, c.mode)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if _, err := s.Start(ctx); !errors.Is(err, c.kind) || !errors.Is(err, device.ErrNoSignal) || ctx.Err() != nil {
+			t.Errorf("mode %d: %v", c.mode, err)
+		}
+		if _, err := s.Start(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("mode %d, told again: %v", c.mode, err)
+		}
+		cancel()
+	}
+	plug(t, cfg.Device, timings720p60)
+	start(t, s)
+	read(t, s).Release()
+}
+
+func TestKernelEDID(t *testing.T) {
+	vm.Guest(t)
+	cfg := config(t, single, hdmi)
+	plug(t, cfg.Device, timings720p60)
+	for _, name := range edid.Presets() {
+		cfg.EDID = name
+		s := open(t, cfg)
+		start(t, s)
+		read(t, s).Release()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := ReadEDID("name:"+single, hdmi)
+		want, _ := edid.Preset(name)
+		// vivid writes the physical address and the checksum itself.
+		if info, parse := edid.Parse(got); err != nil || parse != nil || info.Name != "Gantry"+name || len(got) != len(want) {
+			t.Errorf("%s: read back %v %d bytes, %v, %v", name, info, len(got), err, parse)
+		}
+	}
+	// A file, over the command's functions.
+	file := filepath.Join(t.TempDir(), "edid.bin")
+	data, _ := edid.Preset("1080p30")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := LoadEDID(file); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("%d bytes of a file, %v", len(got), err)
+	}
+	cfg.EDID = file
+	s := open(t, cfg)
+	start(t, s)
+	read(t, s).Release()
+	// Cleared, the sender sees no display: no signal, until an EDID is set again.
+	if err := WriteEDID(cfg.Device, hdmi, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := readUntilError(t, s); !errors.Is(err, device.ErrNoSignal) {
+		t.Errorf("read after the EDID was cleared: %v", err)
+	}
+	if got, err := ReadEDID(cfg.Device, hdmi); err != nil || got != nil {
+		t.Errorf("cleared: %d bytes, %v", len(got), err)
+	}
+	start(t, s) // which sets it
+	read(t, s).Release()
+
+	if _, err := ReadEDID(cfg.Device, webcam); !errors.Is(err, device.ErrUnsupported) {
+		t.Errorf("EDID of a webcam: %v", err)
+	}
+	data[130]++
+	if err := WriteEDID(cfg.Device, hdmi, data); err == nil || !strings.Contains(err.Error(), "checksum") {
+		t.Errorf("a damaged EDID: %v", err)
+	}
+}
+
+// A node is found by its bus and its name, whatever its number.
+func TestKernelFind(t *testing.T) {
+	vm.Guest(t)
+	path := node(t, single)
+	for _, name := range []string{path, "bus:platform:vivid-000", "name:" + single} {
+		if got, err := find(name); err != nil || got != path {
+			t.Errorf("%s: %s, %v, want %s", name, got, err, path)
+		}
+	}
+	for _, name := range []string{"bus:usb-1", "name:nothing", "bus:platform:vicodec"} {
+		if got, err := find(name); !errors.Is(err, device.ErrNotFound) {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
+	}
+}
+
+// vivid's television input says which standard it receives; the box follows, or sets the one it is told.
+func TestKernelStandard(t *testing.T) {
+	vm.Guest(t)
+	cfg := config(t, single, tv)
+	for _, c := range []struct {
+		standard string
+		height   int
+		rate     media.Rational
+	}{{"ntsc", 480, media.Rational{Num: 30000, Den: 1001}}, {"pal", 576, media.Rational{Num: 25, Den: 1}}, {"auto", 576, media.Rational{Num: 25, Den: 1}}} {
+		cfg.Standard = c.standard
+		s := open(t, cfg)
+		if f := start(t, s); f.Height != c.height || f.Rate != c.rate {
+			t.Errorf("%s: %v", c.standard, f)
+		}
+		read(t, s).Release()
+		if c.standard == auto {
+			set(t, cfg.Device, kernel.Setting{ID: cidStandardMode, Value: 4}, kernel.Setting{ID: cidStandard, Value: 1}) // NTSC_M
+			if err := readUntilError(t, s); !errors.Is(err, device.ErrFormatChanged) {
+				t.Errorf("another standard: %v", err)
+			}
+			if f := start(t, s); f.Height != 480 {
+				t.Errorf("another standard: %v", f)
+			}
+			set(t, cfg.Device, kernel.Setting{ID: cidStandardMode, Value: signalNone})
+			if err := readUntilError(t, s); !errors.Is(err, device.ErrNoSignal) {
+				t.Errorf("no television signal: %v", err)
+			}
+			set(t, cfg.Device, kernel.Setting{ID: cidStandardMode, Value: signalPresent})
+			start(t, s)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestKernelAnalogueInput(t *testing.T) {
 	vm.Guest(t)
 	cfg := config(t, single, tv)
@@ -379,7 +515,7 @@ func TestKernelRefuses(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Open(Config{Device: node(t, "stateful-encoder"), Buffers: 4}, slog.Default()); !errors.Is(err, device.ErrUnsupported) {
+	if _, err := Open(config(t, "stateful-encoder", -1), slog.Default()); !errors.Is(err, device.ErrUnsupported) {
 		t.Errorf("an encoder as a camera: %v", err)
 	}
 }

@@ -44,6 +44,14 @@ type Std uint64
 // Std525 are the standards of 525 lines at 60 fields (NTSC, PAL-M, PAL-60); their bottom field comes first.
 const Std525 Std = 0x0000f900
 
+// The standards that a configuration can name (V4L2_STD_PAL, _NTSC, _SECAM, _ALL).
+const (
+	StdPAL   Std = 0x000000ff
+	StdNTSC  Std = 0x0000b000
+	StdSECAM Std = 0x00ff0000
+	StdAll   Std = 0x00ffffff
+)
+
 // Standard is struct v4l2_standard.
 type Standard struct {
 	Index       uint32
