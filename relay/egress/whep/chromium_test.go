@@ -41,6 +41,7 @@ window.behind = () => { const s = shown.slice(-20).filter(s => s.lag !== null).m
 // A real browser that joins late in a group of pictures, of a publisher that makes no key frame when asked, shows a picture at
 // once and is live soon: it does not take the pace of the catch-up for the stream's.
 func TestChromiumCatchesUp(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, nil)
 	p := publish(t, b.hub, "demo", func(p *publisher) { p.Obeys = false })
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -69,9 +69,9 @@ func TestJoinAndLeave(t *testing.T) {
 	b := newBench(t, nil)
 	publish(t, b.hub, "demo", nil)
 	loop := newLoop(t)
-	churn(t, b, loop, 50)
+	churn(t, b, loop, 30)
 	heap, goroutines, fds := held(t, b)
-	const n = 200
+	const n = 100
 	churn(t, b, loop, n)
 	var heap2 uint64
 	testkit.Eventually(t, 10*time.Second, "goroutines and descriptors are back", func() bool {

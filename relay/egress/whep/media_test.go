@@ -130,7 +130,7 @@ func TestTCPOnly(t *testing.T) {
 	c.pictures(30, p)
 }
 
-// The client's new credentials are taken, media goes on by the new pair, and nothing is lost on the way.
+// The client's new credentials are taken, and media goes on by the new pair.
 func TestICERestart(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil)
@@ -156,11 +156,15 @@ func TestICERestart(t *testing.T) {
 	if err := c.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		t.Fatal(err)
 	}
+	// This client gives its old sockets up before it has new ones: what is sent meanwhile is lost, but no more.
 	n := len(c.packets())
-	c.pictures(n/4+60, p)
-	testkit.Eventually(t, 5*time.Second, "ICE is connected again", func() bool {
-		return c.pc.ICEConnectionState() == webrtc.ICEConnectionStateConnected
+	testkit.Eventually(t, 5*time.Second, "media flows by the new pair", func() bool {
+		return c.pc.ICEConnectionState() == webrtc.ICEConnectionStateConnected && len(c.packets()) > n+200
 	})
+	packets := c.packets()
+	if lost := int(packets[len(packets)-1].SequenceNumber-packets[0].SequenceNumber) + 1 - len(packets); lost > 100 {
+		t.Errorf("%d packets were lost", lost)
+	}
 }
 
 // fragment takes ICE out of an offer.
