@@ -74,12 +74,19 @@ type Packet struct {
 
 // Feedback travels against the media, from whoever receives it towards the encoder.
 type Feedback struct {
-	KeyFrame bool // somebody cannot decode until the next key frame
-	Bitrate  int  // bits per second that the path can carry; 0 is no opinion
+	KeyFrame bool   // somebody cannot decode until the next key frame
+	Tracks   uint64 // bit set of the tracks of which it is wanted, by their index; 0: of all video
+	Bitrate  int    // bits per second that the path can carry; 0 is no opinion
 }
 
-// Merge returns f followed by g: a key frame stays wanted, the newer bitrate wins.
+// Merge returns f followed by g: a key frame stays wanted, of all the tracks that either names, the newer bitrate wins.
 func (f Feedback) Merge(g Feedback) Feedback {
+	switch {
+	case f.KeyFrame && g.KeyFrame && (f.Tracks == 0 || g.Tracks == 0):
+		f.Tracks = 0
+	case g.KeyFrame:
+		f.Tracks |= g.Tracks
+	}
 	f.KeyFrame = f.KeyFrame || g.KeyFrame
 	if g.Bitrate != 0 {
 		f.Bitrate = g.Bitrate

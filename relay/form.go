@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"slices"
 
@@ -24,6 +26,7 @@ type form struct {
 	subs       []*Subscription
 	gop        cache
 	scratch    []*media.Packet
+	silent     string // why a track of sound cannot be had as wanted
 }
 
 // newForm returns nil when no track can be had as wanted.
@@ -45,11 +48,26 @@ func (f *form) restart(tracks []media.Track) {
 	f.tracks = slices.Clone(tracks)
 	f.converters = make([]packing.Converter, len(tracks))
 	f.gop = cache{}
+	f.silent = ""
 	for i, t := range tracks {
-		if c, out, err := f.converter(t); err == nil {
+		c, out, err := f.converter(t)
+		if err == nil {
 			f.tracks[i], f.converters[i] = out, c
+		} else if f.want.transcodes(t) {
+			f.silent = fmt.Sprintf("viewers who take %v get no sound: it is published as %v, which this relay cannot convert (%v); let the publisher send %[1]v",
+				f.want.Audio, t.Codec, err)
 		}
 	}
+}
+
+// unheard names what Subscribers miss for want of a Transcoder. The Stream is locked.
+func (s *Stream) unheard() []Fault {
+	for _, f := range s.forms {
+		if f.silent != "" {
+			return []Fault{{Code: "no-transcoder", Reason: f.silent}}
+		}
+	}
+	return nil
 }
 
 // converter returns what turns t into the wanted form, and the track that comes of it.
@@ -60,7 +78,7 @@ func (f *form) converter(t media.Track) (packing.Converter, media.Track, error) 
 		return c, t, err
 	}
 	if f.transcode == nil {
-		return nil, t, ErrPacking
+		return nil, t, errors.New("no transcoder is built in")
 	}
 	unpack, err := packing.New(t, media.AccessUnits)
 	if err != nil {

@@ -90,6 +90,32 @@ func (h *Hub) Live(name string) ([]media.Track, error) {
 	return nil, fmt.Errorf("stream %q: %w", name, ErrNoStream)
 }
 
+// SetPriority gives a publisher of a stream, by its Published.ID, another priority: the best is forwarded from its next key
+// frame on. ErrNoStream or ErrNoPublisher say what there is not.
+func (h *Hub) SetPriority(stream, id string, priority int) error {
+	return h.rule(stream, func(s *Stream) error { return s.setPriority(id, priority) })
+}
+
+// Choose has a publisher of a stream forwarded from its next key frame on, whatever its priority, as long as it sends; an empty
+// id gives the choice back to the priorities. ErrNoStream or ErrNoPublisher say what there is not.
+func (h *Hub) Choose(stream, id string) error {
+	return h.rule(stream, func(s *Stream) error { return s.choose(id) })
+}
+
+func (h *Hub) rule(stream string, f func(*Stream) error) error {
+	h.mu.Lock()
+	s := h.streams[stream]
+	h.mu.Unlock()
+	err := ErrNoStream
+	if s != nil {
+		err = f(s)
+	}
+	if err != nil {
+		return fmt.Errorf("stream %q: %w", stream, err)
+	}
+	return nil
+}
+
 // Streams returns what is known of every stream, sorted by name.
 func (h *Hub) Streams() []Info {
 	h.mu.Lock()

@@ -18,7 +18,10 @@ type Info struct {
 
 // Published describes one publisher of a stream.
 type Published struct {
+	ID       string      `json:"id"`
 	Active   bool        `json:"active"`
+	Chosen   bool        `json:"chosen,omitempty"`  // by the API
+	Damaged  bool        `json:"damaged,omitempty"` // much was missing lately: others come first
 	Protocol string      `json:"protocol"`
 	Remote   string      `json:"remote"`
 	Priority int         `json:"priority"`
@@ -62,8 +65,11 @@ func (s *Stream) info() Info {
 	}
 	now := s.hub.elapsed()
 	for _, p := range s.pubs {
-		d := Published{Active: p == s.active, Protocol: p.publisher.Protocol, Remote: p.publisher.Remote,
-			Priority: p.publisher.Priority, Since: p.since, Faults: append([]Fault(nil), p.faults...)}
+		d := Published{ID: p.id, Active: p == s.active, Chosen: p == s.chosen, Damaged: now-p.damaged < damageHeals,
+			Protocol: p.publisher.Protocol, Remote: p.publisher.Remote, Priority: p.priority, Since: p.since, Faults: append([]Fault(nil), p.faults...)}
+		if p == s.active {
+			d.Faults = append(d.Faults, s.unheard()...)
+		}
 		for n, t := range p.tracks {
 			d.Tracks = append(d.Tracks, p.stats[n].info(t, now))
 		}
@@ -81,11 +87,13 @@ type counter struct {
 	second      time.Duration // elapsed() when the current second began
 	bytesBefore uint64
 	framesThen  uint64
+	lostThen    uint64
 	bitrate     int
 	rate        float64
 }
 
-func (c *counter) count(p *media.Packet, now time.Duration) {
+// count tells whether a second has just ended in which one access unit in damagedShare was damaged.
+func (c *counter) count(p *media.Packet, now time.Duration) (damaged bool) {
 	c.packets++
 	c.bytes += uint64(len(p.Data))
 	if p.Lost {
@@ -104,9 +112,15 @@ func (c *counter) count(p *media.Packet, now time.Duration) {
 	if d := now - c.second; d >= time.Second {
 		c.bitrate = int(float64(c.bytes-c.bytesBefore) * 8 / d.Seconds())
 		c.rate = float64(c.frames-c.framesThen) / d.Seconds()
-		c.second, c.bytesBefore, c.framesThen = now, c.bytes, c.frames
+		lost := c.lost - c.lostThen
+		damaged = c.second != 0 && lost >= 2 && lost*damagedShare >= c.frames-c.framesThen
+		c.second, c.bytesBefore, c.framesThen, c.lostThen = now, c.bytes, c.frames, c.lost
 	}
+	return damaged
 }
+
+// damagedShare is which share of a second's access units may be damaged before a publisher in better health is preferred.
+const damagedShare = 10
 
 func (c *counter) info(t media.Track, now time.Duration) TrackInfo {
 	i := TrackInfo{Codec: t.Codec.String(), Profile: t.Profile, RID: t.RID, Width: t.Width, Height: t.Height, Channels: t.Channels,

@@ -15,14 +15,23 @@ type Publication struct {
 
 	// Guarded by stream.mu.
 	tracks []media.Track
-	mapped []uint8       // own track → the Stream's
-	offset time.Duration // own PTS → the Stream's
-	heard  time.Duration // elapsed() of the last packet
-	asked  time.Duration // elapsed() of the last request for a key frame
+	mapped []uint8         // own track → the Stream's
+	offset time.Duration   // own PTS → the Stream's
+	heard  time.Duration   // elapsed() of the last packet
+	asked  []time.Duration // elapsed() of the last request for a key frame of each track
 	err    error
 	wall   []syncPoint
 	faults []Fault
 	stats  []counter
+	rank
+}
+
+// rank decides between the publishers of one Stream.
+type rank struct {
+	id       string // in the API
+	priority int
+	ruled    bool          // the API has set the priority: an equal one does not replace this publisher
+	damaged  time.Duration // elapsed() of the last second in which much was missing; negative: never
 }
 
 // syncPoint ties a PTS to the wall time of its capture.
@@ -97,15 +106,17 @@ func (p *Publication) Close() error {
 	return nil
 }
 
-// ask passes feedback up, key frames at most once every keyFrameEvery. The Stream is locked.
-func (p *Publication) ask(f media.Feedback, now time.Duration) {
-	if f.KeyFrame {
-		if now-p.asked < keyFrameEvery {
-			return
+// ask asks for a key frame of its own tracks in the bit set, at most once every keyFrameEvery for each; 0 is all video. The
+// Stream is locked.
+func (p *Publication) ask(tracks uint64, now time.Duration) {
+	var due uint64
+	for i, t := range p.tracks {
+		if bit := uint64(1) << i; t.Codec.Video() && (tracks == 0 || tracks&bit != 0) && now-p.asked[i] >= keyFrameEvery {
+			p.asked[i] = now
+			due |= bit
 		}
-		p.asked = now
 	}
-	if p.publisher.Feedback != nil {
-		p.publisher.Feedback(f)
+	if due != 0 && p.publisher.Feedback != nil {
+		p.publisher.Feedback(media.Feedback{KeyFrame: true, Tracks: due})
 	}
 }

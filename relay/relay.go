@@ -16,6 +16,8 @@ import (
 var (
 	// ErrNoStream: nobody publishes under this name now.
 	ErrNoStream = errors.New("stream is not live")
+	// ErrNoPublisher: the stream has no publisher of that id.
+	ErrNoPublisher = errors.New("the stream has no such publisher")
 	// ErrReplaced: a newer publisher of the same priority has taken this one's place.
 	ErrReplaced = errors.New("replaced by a newer publisher")
 	// ErrPacking: no track of the stream is as the subscriber wants it, nor can be converted to that.
@@ -61,7 +63,7 @@ type Publisher struct {
 	Protocol string // "whip", "srt", "rtmp"
 	Remote   string // address and port
 	Priority int    // the highest live one is forwarded; among equals the newest
-	// Feedback takes what subscribers want of the publisher. It is called with the Stream locked: it must not block or call back.
+	// Feedback takes what subscribers want of the publisher, in terms of its own Tracks. It is called with the Stream locked: it must not block or call back.
 	Feedback func(media.Feedback)
 }
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"crypto/rand"
 	"slices"
 	"sync"
 	"time"
@@ -10,6 +11,9 @@ import (
 
 // keyFrameEvery is the shortest time between two requests for a key frame to one publisher, whatever the number of viewers.
 const keyFrameEvery = 500 * time.Millisecond
+
+// damageHeals is how long a publisher of whose pictures many came damaged is second to one that came whole.
+const damageHeals = 10 * time.Second
 
 // A Stream is what one name stands for: at most one active publisher at a time, one timeline, any number of subscribers.
 //
@@ -23,6 +27,7 @@ type Stream struct {
 	since  time.Time
 	pubs   []*Publication
 	active *Publication
+	chosen *Publication // by the API; nil: the best is forwarded
 	line   timeline
 	gop    cache          // as published
 	forms  map[Want]*form // made for the first subscriber that wants it, gone with the last
@@ -53,7 +58,9 @@ func (s *Stream) publish(p Publisher) *Publication {
 		s.expiry.Stop()
 		s.expiry = nil
 	}
-	pub := &Publication{stream: s, publisher: p, tracks: slices.Clone(p.Tracks), since: time.Now(), asked: -keyFrameEvery, done: make(chan struct{})}
+	pub := &Publication{stream: s, publisher: p, tracks: slices.Clone(p.Tracks), since: time.Now(), done: make(chan struct{}),
+		rank: rank{id: rand.Text()[:8], priority: p.Priority, damaged: -damageHeals}}
+	pub.asked = slices.Repeat([]time.Duration{-keyFrameEvery}, len(p.Tracks))
 	pub.stats = make([]counter, len(p.Tracks))
 	s.pubs = append(s.pubs, pub)
 	s.hub.log.Info("publisher joined", "stream", s.name, "uplink", p.Protocol, "remote", p.Remote)
@@ -99,7 +106,9 @@ func (s *Stream) write(pub *Publication, p *media.Packet) {
 	}
 	now := s.hub.elapsed()
 	pub.heard = now
-	pub.stats[p.Track].count(p, now)
+	if pub.stats[p.Track].count(p, now) {
+		pub.damaged = now
+	}
 	if pub != s.active && !s.takeOver(pub, p, now) {
 		return
 	}
@@ -120,23 +129,19 @@ func (s *Stream) write(pub *Publication, p *media.Packet) {
 	s.gop.add(p, s.line.tracks[track].Codec.Video())
 	for _, f := range s.forms {
 		if f.write(p) {
-			s.askKeyFrame(now)
+			s.askKeyFrame(1<<p.Track, now)
 		}
 	}
 }
 
 // takeOver makes pub the active publisher if it is its turn and p is a point to join at.
 func (s *Stream) takeOver(pub *Publication, p *media.Packet, now time.Duration) bool {
-	if a := s.active; a != nil {
-		better := pub.publisher.Priority > a.publisher.Priority ||
-			pub.publisher.Priority == a.publisher.Priority && slices.Index(s.pubs, pub) > slices.Index(s.pubs, a)
-		if !better && now-a.heard < s.hub.cfg.Silence {
-			return false
-		}
+	if a := s.active; a != nil && now-a.heard < s.hub.cfg.Silence && !s.better(pub, a, now) {
+		return false
 	}
 	hasVideo := slices.ContainsFunc(pub.tracks, func(t media.Track) bool { return t.Codec.Video() })
 	if hasVideo && (!p.Key || !p.Start || !pub.tracks[p.Track].Codec.Video()) {
-		pub.ask(media.Feedback{KeyFrame: true}, now)
+		pub.ask(0, now)
 		return false
 	}
 	old := s.active
@@ -144,10 +149,69 @@ func (s *Stream) takeOver(pub *Publication, p *media.Packet, now time.Duration) 
 	s.adopt(pub, p, now)
 	s.gop = cache{}
 	s.hub.log.Info("stream is live", "stream", s.name, "uplink", pub.publisher.Protocol, "remote", pub.publisher.Remote)
-	if old != nil && old.publisher.Priority == pub.publisher.Priority {
+	if old != nil && old.priority == pub.priority && !old.ruled && !pub.ruled && s.chosen == nil && s.newer(pub, old) {
 		s.remove(old, ErrReplaced)
 	}
 	return true
+}
+
+// better tells whether a is to be forwarded rather than b, which is: chosen by the API, not damaged, of higher priority, newer.
+func (s *Stream) better(a, b *Publication, now time.Duration) bool {
+	if (a == s.chosen) != (b == s.chosen) {
+		return a == s.chosen
+	}
+	if x, y := now-a.damaged < damageHeals, now-b.damaged < damageHeals; x != y {
+		return y
+	}
+	if a.priority != b.priority {
+		return a.priority > b.priority
+	}
+	return s.newer(a, b)
+}
+
+func (s *Stream) newer(a, b *Publication) bool {
+	return slices.Index(s.pubs, a) > slices.Index(s.pubs, b)
+}
+
+// find returns the publisher that the API calls id, or ErrNoPublisher.
+func (s *Stream) find(id string) (*Publication, error) {
+	for _, p := range s.pubs {
+		if p.id == id {
+			return p, nil
+		}
+	}
+	return nil, ErrNoPublisher
+}
+
+func (s *Stream) setPriority(id string, priority int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.find(id)
+	if err != nil {
+		return err
+	}
+	p.priority, p.ruled = priority, true
+	s.hub.log.Info("publisher has another priority", "stream", s.name, "uplink", p.publisher.Protocol, "remote", p.publisher.Remote, "priority", priority)
+	return nil
+}
+
+func (s *Stream) choose(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id == "" {
+		s.chosen = nil
+		return nil
+	}
+	p, err := s.find(id)
+	if err != nil {
+		return err
+	}
+	s.chosen = p
+	if p != s.active {
+		p.ask(0, s.hub.elapsed())
+	}
+	s.hub.log.Info("publisher was chosen", "stream", s.name, "uplink", p.publisher.Protocol, "remote", p.publisher.Remote)
+	return nil
 }
 
 // adopt maps pub's tracks and times onto the Stream's. When the codecs differ, present subscribers must come anew.
@@ -207,11 +271,14 @@ func (s *Stream) remove(pub *Publication, err error) {
 	pub.err = err
 	close(pub.done)
 	s.pubs = slices.DeleteFunc(s.pubs, func(p *Publication) bool { return p == pub })
+	if s.chosen == pub {
+		s.chosen = nil
+	}
 	if s.active == pub {
 		s.active = nil
 		s.gop = cache{}
 		for _, standby := range s.pubs {
-			standby.ask(media.Feedback{KeyFrame: true}, s.hub.elapsed())
+			standby.ask(0, s.hub.elapsed())
 		}
 	}
 	if len(s.pubs) == 0 && !s.ended {
@@ -262,9 +329,18 @@ func (s *Stream) closeForms(err error) {
 	clear(s.forms)
 }
 
-// askKeyFrame asks the active publisher, at most once every keyFrameEvery.
-func (s *Stream) askKeyFrame(now time.Duration) {
-	if s.active != nil {
-		s.active.ask(media.Feedback{KeyFrame: true}, now)
+// askKeyFrame asks the active publisher for a key frame of the Stream's tracks in the bit set, 0 for all video.
+func (s *Stream) askKeyFrame(tracks uint64, now time.Duration) {
+	if s.active == nil {
+		return
+	}
+	var own uint64
+	for i, j := range s.active.mapped {
+		if tracks&(1<<j) != 0 {
+			own |= 1 << i
+		}
+	}
+	if own != 0 || tracks == 0 {
+		s.active.ask(own, now)
 	}
 }

@@ -59,15 +59,15 @@ func (s *Subscription) Take(dst []*media.Packet) ([]*media.Packet, error) {
 	return s.queue.TakeAll(dst)
 }
 
-// Feedback asks the publisher for a key frame on behalf of whom this Subscription serves; repeated requests are coalesced.
-// Bitrate is not passed up: one slow viewer must not lower the quality of all.
+// Feedback asks the publisher for a key frame on behalf of whom this Subscription serves, of the tracks that it names;
+// repeated requests are coalesced. Bitrate is not passed up: one slow viewer must not lower the quality of all.
 func (s *Subscription) Feedback(f media.Feedback) {
 	if !f.KeyFrame {
 		return
 	}
 	s.stream.mu.Lock()
 	defer s.stream.mu.Unlock()
-	s.stream.askKeyFrame(s.stream.hub.elapsed())
+	s.stream.askKeyFrame(f.Tracks, s.stream.hub.elapsed())
 }
 
 // Live tells whether somebody publishes the stream now.

@@ -54,6 +54,7 @@ func ReadTS(r io.Reader, hub *relay.Hub, name string, p relay.Publisher, log *sl
 			if err != nil {
 				return fmt.Errorf("AAC configuration: %w", err)
 			}
+			//lint:ignore SA1019 ChannelConfig is no count: 7 means 8
 			p.Tracks = append(p.Tracks, media.Track{Codec: media.AAC, ClockRate: c.SampleRate, Channels: c.ChannelCount, Profile: fmt.Sprintf("%x", conf)})
 			ts.OnDataMPEG4Audio(t, func(pts int64, frames [][]byte) error {
 				for n, frame := range frames {

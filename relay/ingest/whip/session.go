@@ -222,8 +222,8 @@ func (s *session) attend() error {
 				return err
 			}
 		case <-s.feedback.Ready():
-			if s.feedback.Take().KeyFrame {
-				s.wantKey()
+			if f := s.feedback.Take(); f.KeyFrame {
+				s.wantKey(f.Tracks)
 			}
 		case <-s.kick:
 		case <-timer.C:
@@ -270,12 +270,12 @@ func (s *session) unpublished() error {
 	return s.pub.Err()
 }
 
-// wantKey asks all video tracks for a key frame.
-func (s *session) wantKey() {
+// wantKey asks the tracks in the bit set for a key frame; 0 is all video.
+func (s *session) wantKey(tracks uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.tracks {
-		if t.info.Codec.Video() {
+		if t.info.Codec.Video() && (tracks == 0 || tracks&(1<<t.index) != 0) {
 			t.needKey = true
 			if s.now()-t.keyAsked > keyRetry/2 {
 				t.keyAsked = 0
