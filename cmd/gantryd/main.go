@@ -27,6 +27,7 @@ const usage = `gantryd captures, encodes and publishes, as its configuration fil
 
     gantryd --config FILE    run until SIGTERM or Ctrl-C; SIGHUP reads the file again
     gantryd check FILE       say what is wrong with a configuration file
+    gantryd edid …           read and set what an HDMI input tells the sender: gantryd edid --help
     gantryd probe [--json]   say what inputs and encoders this machine has; each encoder is tried out
 
 Flags:
@@ -56,6 +57,9 @@ func main() {
 
 // run is main without the process: it returns the exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "edid" {
+		return edidCommand(args[1:], stdout, stderr)
+	}
 	command := ""
 	if len(args) > 0 && (args[0] == "check" || args[0] == "probe") {
 		command, args = args[0], args[1:]
@@ -90,7 +94,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return fail(stderr, probe(ctx, *asJSON, stdout))
 	}
 	if flags.NArg() != 0 || *asJSON {
-		return wrongUsage(stderr, fmt.Sprintf("what is %q? There are the commands check and probe", args))
+		return wrongUsage(stderr, fmt.Sprintf("what is %q? There are the commands check, edid and probe", args))
 	}
 	if *pprof != "" {
 		if err := checkLoopback(*pprof); err != nil {
