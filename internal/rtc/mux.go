@@ -86,6 +86,7 @@ func (m *udpMux) Close() error {
 	for i, x := range m.muxes {
 		errs = append(errs, x.Close())
 		m.sockets[i].read.Lock() // the reader has returned, and will not come again
+		//lint:ignore SA2001 taking the lock was the waiting
 		m.sockets[i].read.Unlock()
 	}
 	return errors.Join(errs...)

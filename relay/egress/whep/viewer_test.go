@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -287,5 +286,3 @@ func (c *client) pictures(n int, p *publisher) []*rtp.Packet {
 	}
 	return packets
 }
-
-func mustAddr(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
