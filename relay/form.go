@@ -90,8 +90,14 @@ func (f *form) converter(t media.Track) (packing.Converter, media.Track, error) 
 		return nil, t, err
 	}
 	pack, err := packing.New(out, f.want.Packing)
+	if err != nil {
+		if c, ok := transcode.(io.Closer); ok {
+			_ = c.Close()
+		}
+		return nil, t, err
+	}
 	out.Packing = f.want.Packing
-	return packing.Chain(unpack, transcode, pack), out, err
+	return packing.Chain(unpack, transcode, pack), out, nil
 }
 
 // transcodes tells whether t must change its codec.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -359,6 +360,15 @@ func TestSoundWithoutTranscoderIsLeftOut(t *testing.T) {
 	}
 	if tr := sub.Tracks()[1]; tr.Codec != media.AAC {
 		t.Fatal(tr)
+	}
+	// The fault is there as long as somebody misses the sound.
+	faults := func() []relay.Fault { return h.Streams()[0].Publishers[0].Faults }
+	if f := faults(); len(f) != 1 || f[0].Code != "no-transcoder" || !strings.Contains(f[0].Reason, "published as AAC") {
+		t.Errorf("faults %v", f)
+	}
+	sub.Close()
+	if f := faults(); len(f) != 0 {
+		t.Errorf("faults %v with no viewer", f)
 	}
 }
 

@@ -12,8 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"gantry/encoder/libav/sound"
 	"gantry/internal/metrics"
 	"gantry/internal/rtc"
+	"gantry/media"
+	"gantry/media/packing"
 	"gantry/relay"
 	"gantry/relay/access"
 	whepegress "gantry/relay/egress/whep"
@@ -50,6 +53,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	}
 	defer port.Close()
 	hub := relay.NewHub(cfg.hub(), log)
+	hub.SetTranscoder(transcode)
 	defer hub.Close()
 	publish, err := whipingest.New(whipingest.Default(), hub, port.Configure, whipingest.Access{Authorize: policy.Publish}, log)
 	if err != nil {
@@ -112,6 +116,15 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	}
 	<-served
 	return err
+}
+
+// transcode is the Hub's Transcoder: by FFmpeg, or why this build has none.
+func transcode(from media.Track, to media.Codec) (media.Track, packing.Converter, error) {
+	t, err := sound.New(from, to)
+	if err != nil {
+		return media.Track{}, nil, err
+	}
+	return t.Track(), t, nil
 }
 
 // loadTLS returns what the configuration's certificate makes; nil when there is none.

@@ -61,7 +61,7 @@ var rules = []rule{
 	{"webui", []string{".", "internal/config"}, compose},
 
 	{"cmd/gantryd", []string{".", "device", "encoder", "uplink", "webui", "systemd", "internal/pipeline", "internal/config"}, choose},
-	{"cmd/gantry-relay", []string{".", "relay", "systemd", "internal/config", "internal/rtc", "internal/proto"}, choose},
+	{"cmd/gantry-relay", []string{".", "relay", "=encoder/libav/sound", "systemd", "internal/config", "internal/rtc", "internal/proto"}, choose},
 
 	{"internal/testkit", []string{"internal/testkit", "=device", "=encoder", "=uplink", "=relay"}, support},
 	{"internal/e2e", []string{"internal/testkit"}, support},
@@ -150,6 +150,7 @@ func TestImportRules(t *testing.T) {
 		{"cmd/gantryd", "encoder/libav", true},
 		{"cmd/gantry-relay", "device/v4l2", false},
 		{"cmd/gantry-relay", "relay/egress/whep", true},
+		{"cmd/gantry-relay", "encoder/libav", false},
 		{"cmd/gantryd", "internal/testkit", false},
 	} {
 		if got := ruleFor(c.from).allows(c.from, c.to); got != c.want {
