@@ -31,6 +31,7 @@ A relay serves, on the address of --http:
     POST /whep/{stream}   play (WHEP)                    GET /play/{stream}  the player
     GET  /api/v1/streams  the same as JSON               GET /metrics        for Prometheus
     GET  /healthz         200 while all is well          GET /gantry-player.js  the player as a module
+    POST /api/v1/streams/{stream}/publishers/{id}        which of a stream's publishers is forwarded (docs/relay.md)
 
 Flags, each also a key of the configuration file (without the dashes; those that may repeat are lists there). A flag wins over
 the environment, the environment over the file:

@@ -1,13 +1,14 @@
 // Package web is what people and programs see of a relay beside the media: the player page and the player as an ES module,
 // the page that lists what is on the air, the JSON API, metrics and health.
 //
-// It reads the Hub and changes nothing. It knows no WHIP and no WHEP: the player speaks WHEP from the browser to whatever
+// It reads the Hub, and changes nothing but which of a stream's publishers is forwarded. It knows no WHIP and no WHEP: the player speaks WHEP from the browser to whatever
 // serves it.
 //
 //	GET /                   what is on the air (with play tokens: 401 and a form that asks for one)
 //	GET /play/{stream}      the player page; parameters token, muted, controls, autoplay, stats
 //	GET /gantry-player.js   the player, to be imported by any page (CORS), and gantry-player/… that it imports
 //	GET /api/v1/streams     JSON, see Streams
+//	POST /api/v1/streams/{stream}/publishers/{id}   JSON, see Ruling (with publish tokens: wants one)
 //	GET /api/v1/time        JSON, {"now": milliseconds since 1970}: a player's clock is set by it
 //	GET /metrics            Prometheus
 //	GET /healthz            200 "ok", or 503 and why not
@@ -31,6 +32,8 @@ import (
 // Hub is what the pages show.
 type Hub interface {
 	Streams() []relay.Info
+	SetPriority(stream, id string, priority int) error
+	Choose(stream, id string) error
 }
 
 // Options make a Site. Hub, Metrics and Log must be set.
@@ -79,6 +82,8 @@ func New(o Options) *Site {
 	}
 	s.mux.HandleFunc("GET /api/v1/streams", s.streams)
 	s.mux.HandleFunc("OPTIONS /api/v1/streams", preflight)
+	s.mux.HandleFunc("POST /api/v1/streams/{path...}", s.rule)
+	s.mux.HandleFunc("OPTIONS /api/v1/streams/{path...}", s.rulePreflight)
 	s.mux.HandleFunc("GET /api/v1/time", now)
 	s.mux.HandleFunc("GET /healthz", s.health)
 	s.mux.Handle("GET /metrics", o.Metrics.Handler())

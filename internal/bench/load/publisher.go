@@ -31,6 +31,7 @@ type Publisher struct {
 	key      atomic.Bool
 	Asked    atomic.Int64 // key frames that were asked of it
 	stop     chan struct{}
+	once     sync.Once // closes stop
 	stopped  sync.WaitGroup
 }
 
@@ -181,7 +182,7 @@ func (p *Publisher) run() {
 
 // Close ends the session by DELETE.
 func (p *Publisher) Close() {
-	close(p.stop)
+	p.Pause()
 	if p.location != "" {
 		if r, err := http.NewRequest(http.MethodDelete, p.location, nil); err == nil {
 			if resp, err := http.DefaultClient.Do(r); err == nil {

@@ -65,3 +65,6 @@ func (p *Publisher) Restart(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Pause stops the media and leaves the session open, as an encoder does that hangs.
+func (p *Publisher) Pause() { p.once.Do(func() { close(p.stop) }) }

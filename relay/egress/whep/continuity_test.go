@@ -2,6 +2,7 @@ package whep_test
 
 import (
 	"context"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -11,8 +12,10 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	"gantry/internal/bench/load"
+	"gantry/internal/metrics"
 	"gantry/internal/testkit"
 	ingest "gantry/relay/ingest/whip"
+	"gantry/relay/web"
 )
 
 const publisherURL = "GANTRY_TEST_PUBLISHER_URL"
@@ -208,4 +211,59 @@ func (a *audience) gap() {
 		}
 		return time.Since(since) > 400*time.Millisecond
 	})
+}
+
+// Two publishers of one stream: the better one is seen, whoever of them goes, comes, or is chosen, and all viewers stay.
+func TestBackup(t *testing.T) {
+	t.Parallel()
+	a := newAudience(t)
+	site := httptest.NewServer(web.New(web.Options{Hub: a.hub, Metrics: metrics.New(), Log: quiet}))
+	t.Cleanup(site.Close)
+	main := a.publish("?priority=2")
+	a.enter()
+	backup := a.publish("?priority=1")
+	defer func() { backup.Close() }()
+
+	// seen waits until the publisher of that priority is on the air and everybody has a picture of it.
+	seen := func(what string, priority int) {
+		t.Helper()
+		begun := time.Now()
+		testkit.Eventually(t, 5*time.Second, what, func() bool {
+			for _, p := range a.hub.Streams()[0].Publishers {
+				if p.Active {
+					return p.Priority == priority
+				}
+			}
+			return false
+		})
+		a.sees(what)
+		t.Logf("%s: after %v", what, time.Since(begun).Round(time.Millisecond))
+	}
+	rule := func(priority int, body string) {
+		t.Helper()
+		for _, p := range a.hub.Streams()[0].Publishers {
+			if p.Priority == priority {
+				status, _, text := a.do(t, http.MethodPost, site.URL+"/api/v1/streams/demo/publishers/"+p.ID, "application/json", body, nil)
+				if status != http.StatusNoContent {
+					t.Fatalf("%d %s", status, text)
+				}
+				return
+			}
+		}
+		t.Fatalf("no publisher of priority %d", priority)
+	}
+	testkit.Eventually(t, 5*time.Second, "both publish", func() bool { return len(a.hub.Streams()[0].Publishers) == 2 })
+	seen("the main publisher", 2)
+	rule(1, `{"priority": 3}`)
+	seen("the backup, with a higher priority", 3)
+	rule(2, `{"active": true}`)
+	seen("the main publisher, chosen", 2)
+	main.Close()
+	seen("the backup, as the main one has left", 3)
+	main = a.publish("?priority=4")
+	seen("the main publisher again", 4)
+	main.Pause()
+	seen("the backup, as the main one is silent", 3)
+	main.Close()
+	a.check()
 }
