@@ -61,11 +61,12 @@ func (l shallow) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// Times of ICE: a peer that is silent for dead is gone (RFC 7675 §5.1 asks for 30 s at most).
+// Times of ICE: consent is asked for every 5 s, and a peer that has not answered for quiet and dead together is gone (RFC 7675
+// §5.1 asks for 30 s at most).
 const (
-	iceQuiet     = 5 * time.Second
+	iceQuiet     = 8 * time.Second
 	iceDead      = 20 * time.Second
-	iceKeepalive = 2 * time.Second
+	iceKeepalive = 5 * time.Second
 )
 
 // A Port is the UDP and TCP port that all sessions share. Its methods may be called by any goroutine.

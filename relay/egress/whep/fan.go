@@ -15,10 +15,10 @@ import (
 
 // Times of a fan.
 const (
-	tick     = 25 * time.Millisecond // sender reports, waiting viewers
-	catching = 2 * time.Millisecond  // between two bursts of a catch-up
-	holdBack = 2 * time.Millisecond  // how long the beginning of a picture waits for its rest
-	linger   = 5 * time.Second       // an unused fan stays
+	tick     = 200 * time.Millisecond // sender reports, waiting viewers
+	catching = 2 * time.Millisecond   // between two bursts of a catch-up
+	holdBack = 2 * time.Millisecond   // how long the beginning of a picture waits for its rest
+	linger   = 5 * time.Second        // an unused fan stays
 
 	// A group of pictures younger than this is sent to a new viewer as it is; else a key frame is asked for.
 	young = 500 * time.Millisecond
@@ -102,7 +102,7 @@ func (f *fan) run(ctx context.Context) error {
 	defer f.end()
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	hold := time.NewTimer(math.MaxInt64) // the rest of a picture is late, or a viewer catches up
+	hold := time.NewTimer(never) // the rest of a picture is late, or a viewer catches up, or has waited long enough
 	defer hold.Stop()
 	f.sub.ReadyByUnit()
 	if err := f.take(); err != nil {
@@ -131,11 +131,7 @@ func (f *fan) run(ctx context.Context) error {
 		switch {
 		case late || f.whole():
 			part = time.Time{}
-			if f.serve() {
-				hold.Reset(math.MaxInt64)
-			} else {
-				hold.Reset(catching)
-			}
+			hold.Reset(f.serve())
 		case part.IsZero():
 			part = time.Now()
 			hold.Reset(holdBack) // the rest is on its way: it will leave in the same message
@@ -216,9 +212,12 @@ func (f *fan) work() {
 	f.batch.Flush()
 }
 
-// serve sends every viewer what has come for it, and tells whether all have all.
-func (f *fan) serve() bool {
-	done := true
+// never is how long nothing is waited for.
+const never time.Duration = math.MaxInt64
+
+// serve sends every viewer what has come for it, and returns when it must be called again though nothing comes.
+func (f *fan) serve() time.Duration {
+	again := never
 	n := len(f.viewers)
 	if f.first++; f.first >= n {
 		f.first = 0 // somebody else is last each time
@@ -232,12 +231,18 @@ func (f *fan) serve() bool {
 				v.wait(f)
 			}
 		}
-		done = f.serveOne(v) && done
+		if v.waiting {
+			again = min(again, v.begin(f))
+		}
+		if !f.serveOne(v) {
+			again = min(again, catching)
+		}
 	}
 	f.batch.Flush()
-	return done
+	return again
 }
 
+// serveOne sends v what has come for it, and tells whether that was all.
 func (f *fan) serveOne(v *viewer) bool {
 	if !v.path.Valid() {
 		return true
@@ -252,7 +257,7 @@ func (f *fan) serveOne(v *viewer) bool {
 		}
 		limit := math.MaxInt
 		if o == v.video {
-			if v.waiting && !v.begin() {
+			if v.waiting {
 				o.next = o.history.next
 				continue
 			}
@@ -265,15 +270,24 @@ func (f *fan) serveOne(v *viewer) bool {
 	return done
 }
 
-// begin ends the waiting of v when a key frame has come.
-func (v *viewer) begin() bool {
+// begin ends the waiting of v when a key frame has come, or when it has waited long enough for one and can be given an old
+// one. It returns when to look again.
+func (v *viewer) begin(f *fan) time.Duration {
 	h := v.video.history
-	if !h.keyed || h.key < v.from {
-		return false
+	if h.keyed && h.key >= v.from {
+		v.waiting = false
+		v.video.startAt(h.key)
+		return never
+	}
+	if v.until.IsZero() || !h.keyed {
+		return never
+	}
+	if left := time.Until(v.until); left > 0 {
+		return left
 	}
 	v.waiting = false
-	v.video.startAt(h.key)
-	return true
+	v.video.catchUpFrom(h.key)
+	return never
 }
 
 // room returns space for one packet to v, put sends what was written there.
@@ -376,15 +390,7 @@ func (f *fan) housekeep(now time.Time) {
 	waiting := false
 	for _, v := range f.viewers {
 		f.reports(v, now)
-		if !v.waiting {
-			continue
-		}
-		if h := v.video.history; !v.until.IsZero() && now.After(v.until) && h.keyed {
-			v.waiting = false
-			v.video.catchUpFrom(h.key)
-			continue
-		}
-		waiting = true
+		waiting = waiting || v.waiting
 	}
 	if waiting && (f.media.asked.IsZero() || now.Sub(f.media.asked) > askEvery) {
 		f.wantKey()
