@@ -1,13 +1,15 @@
 // Package webui is the box's own page: what goes in, what is made of it, where it goes, and what is wrong, live and in words;
-// the same as JSON and as server-sent events. It only reads.
+// the same as JSON and as server-sent events. All that it changes is which destinations are connected.
 //
 // It knows no pipeline: whoever serves it implements Box. It asks nobody for a password, so it belongs on a loopback address;
-// requests that name another host are refused, so that no foreign web page can read it through the browser (DNS rebinding).
+// requests that name another host are refused, so that no foreign web page can read it through the browser (DNS rebinding), and
+// so are posts that another page had the browser make.
 package webui
 
 import (
 	"embed"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"net"
 	"net/http"
@@ -16,10 +18,17 @@ import (
 	"gantry/internal/health"
 )
 
-// A Box is what the page shows. Status is called from any goroutine, and is quick.
+// A Box is what the page shows and steers. Its methods are called from any goroutine, and are quick.
 type Box interface {
 	Status() Status
+	// StartUplink and StopUplink say whether a destination shall be connected; to say it again changes nothing. They return
+	// ErrNoUplink for a name that is not in Status.
+	StartUplink(name string) error
+	StopUplink(name string) error
 }
+
+// ErrNoUplink: there is no destination of this name.
+var ErrNoUplink = errors.New("no such destination")
 
 // A Status is what a box does at one moment. Texts are for people; a field that is empty or 0 is not known.
 type Status struct {
@@ -71,12 +80,29 @@ type Audio struct {
 // Uplink is one destination.
 type Uplink struct {
 	Name    string     `json:"name"`
-	State   string     `json:"state"` // waiting, connecting or connected
+	State   string     `json:"state"` // stopped, standby, waiting, connecting or connected
 	Since   time.Time  `json:"since"`
 	Reason  string     `json:"reason,omitempty"` // why the last connection ended
 	Next    *time.Time `json:"next,omitempty"`   // when the next try is due
 	Carries int        `json:"carries"`          // bit/s that the path is said to carry
 	Dropped uint64     `json:"dropped"`          // packets that waited too long
+	Backup  string     `json:"backup_of,omitempty"`
+	Codecs  string     `json:"codecs,omitempty"` // of what it is sent
+	Bitrate float64    `json:"bitrate"`          // bit/s that leave, measured
+	Sent    Sent       `json:"sent"`
+}
+
+// Sent is what a destination's protocol reports.
+type Sent struct {
+	Remote        string  `json:"remote,omitempty"`
+	Peers         int     `json:"peers,omitempty"` // who receives, where several can
+	RTT           float64 `json:"rtt"`             // seconds
+	Loss          float64 `json:"loss"`            // share of packets, lately, before they were sent again
+	Buffered      float64 `json:"buffered"`        // seconds of media that are sent and not acknowledged
+	Packets       uint64  `json:"packets"`
+	Bytes         uint64  `json:"bytes"`
+	Retransmitted uint64  `json:"retransmitted"`
+	Dropped       uint64  `json:"dropped"` // packets given up as too late, or not taken by the path
 }
 
 const (
@@ -89,7 +115,7 @@ const (
 var static embed.FS
 
 // Handler serves the page at /, the Status at /api/v1/status and every second at /api/v1/events, and metrics, if not nil, at
-// /metrics. Event streams end with their request's context.
+// /metrics. A POST to /api/v1/uplinks/NAME/start or stop steers a destination. Event streams end with their request's context.
 func Handler(box Box, metrics http.Handler) http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
@@ -112,10 +138,25 @@ func Handler(box Box, metrics http.Handler) http.Handler {
 			http.Error(w, "too many event streams are open", http.StatusServiceUnavailable)
 		}
 	})
+	mux.HandleFunc("POST /api/v1/uplinks/{name}/start", steer(box.StartUplink))
+	mux.HandleFunc("POST /api/v1/uplinks/{name}/stop", steer(box.StopUplink))
 	if metrics != nil {
 		mux.Handle("GET /metrics", metrics)
 	}
-	return guard(mux)
+	return guard(http.NewCrossOriginProtection().Handler(mux))
+}
+
+func steer(do func(name string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch err := do(r.PathValue("name")); {
+		case errors.Is(err, ErrNoUplink):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		default:
+			w.WriteHeader(http.StatusNoContent)
+		}
+	}
 }
 
 // guard adds what a browser must know, and refuses hosts that are not this machine.

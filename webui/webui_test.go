@@ -20,7 +20,55 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 type fakeBox struct{ s Status }
 
-func (b fakeBox) Status() Status { return b.s }
+func (b fakeBox) Status() Status                { return b.s }
+func (b fakeBox) StartUplink(name string) error { return b.steer(name, "connecting") }
+func (b fakeBox) StopUplink(name string) error  { return b.steer(name, "stopped") }
+
+func (b fakeBox) steer(name, state string) error {
+	for i := range b.s.Uplinks {
+		if b.s.Uplinks[i].Name == name {
+			b.s.Uplinks[i].State = state
+			return nil
+		}
+	}
+	return ErrNoUplink
+}
+
+func TestSteering(t *testing.T) {
+	box := sample()
+	h := Handler(box, nil)
+	for _, c := range []struct {
+		path, header, value string
+		code                int
+		state               string
+	}{
+		{"relay/stop", "", "", 204, "stopped"}, // curl
+		{"relay/stop", "Sec-Fetch-Site", "same-origin", 204, "stopped"},
+		{"relay/start", "Sec-Fetch-Site", "cross-site", 403, "stopped"},
+		{"relay/start", "Sec-Fetch-Site", "same-site", 403, "stopped"},
+		{"relay/start", "Origin", "http://evil.example", 403, "stopped"},
+		{"relay/start", "Origin", "http://localhost:8090", 204, "connecting"},
+		{"relay/restart", "", "", 405, "connecting"},
+		{"nobody/stop", "", "", 404, "connecting"},
+	} {
+		r := httptest.NewRequest("POST", "http://localhost:8090/api/v1/uplinks/"+c.path, nil)
+		if c.header != "" {
+			r.Header.Set(c.header, c.value)
+		}
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != c.code || box.s.Uplinks[0].State != c.state {
+			t.Errorf("%v: %d %s", c, w.Code, box.s.Uplinks[0].State)
+		}
+	}
+	r := httptest.NewRequest("POST", "http://evil.example/api/v1/uplinks/relay/stop", nil)
+	w := httptest.NewRecorder()
+	if h.ServeHTTP(w, r); w.Code != 403 {
+		t.Errorf("another host: %d", w.Code)
+	}
+	if w := get(t, h, "localhost", "/api/v1/uplinks/relay/stop"); w.Code != 405 && w.Code != 404 {
+		t.Errorf("GET: %d", w.Code)
+	}
+}
 
 var began = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 

@@ -12,9 +12,12 @@ import (
 	"gantry/device/testsrc"
 	"gantry/device/v4l2"
 	"gantry/encoder"
+	"gantry/encoder/libav"
 	"gantry/encoder/opus"
 	"gantry/internal/config"
 	"gantry/media"
+	"gantry/uplink/rtmp"
+	"gantry/uplink/srt"
 	"gantry/uplink/whip"
 )
 
@@ -32,13 +35,14 @@ const maxUplinks = 16
 
 // A boxConfig is the whole file. Its parts are comparable, so that a reload can tell what changed.
 type boxConfig struct {
-	HTTP    string         `yaml:"http"` // host:port of the box's page; empty: none
-	Log     string         `yaml:"log"`  // debug, info, warn or error
-	Video   videoConfig    `yaml:"video"`
-	Audio   audioConfig    `yaml:"audio"`
-	Encoder encoderConfig  `yaml:"encoder"`
-	Opus    opus.Config    `yaml:"opus"`
-	Uplinks []uplinkConfig `yaml:"uplinks"`
+	HTTP    string          `yaml:"http"` // host:port of the box's page; empty: none
+	Log     string          `yaml:"log"`  // debug, info, warn or error
+	Video   videoConfig     `yaml:"video"`
+	Audio   audioConfig     `yaml:"audio"`
+	Encoder encoderConfig   `yaml:"encoder"`
+	Opus    opus.Config     `yaml:"opus"`
+	AAC     libav.AACConfig `yaml:"aac"`
+	Uplinks []uplinkConfig  `yaml:"uplinks"`
 }
 
 type videoConfig struct {
@@ -62,13 +66,19 @@ type encoderConfig struct {
 	Threads    int           `yaml:"threads"`
 }
 
+// An uplinkConfig is one destination: one of the pointers is set.
 type uplinkConfig struct {
-	Name string      `yaml:"name"`
-	WHIP whip.Config `yaml:"whip"`
+	Name      string       `yaml:"name"`
+	Autostart bool         `yaml:"autostart"` // false: stopped until somebody starts it
+	BackupOf  string       `yaml:"backup_of"` // runs only while the destination of this name is down
+	Adapt     bool         `yaml:"adapt"`     // the video bitrate follows what this path carries
+	WHIP      *whip.Config `yaml:"whip"`
+	SRT       *srt.Config  `yaml:"srt"`
+	RTMP      *rtmp.Config `yaml:"rtmp"`
 }
 
 // SetDefaults is called by the decoder for each element of the list.
-func (c *uplinkConfig) SetDefaults() { c.WHIP = whip.Default() }
+func (c *uplinkConfig) SetDefaults() { c.Autostart, c.Adapt = true, true }
 
 func defaults() boxConfig {
 	return boxConfig{
@@ -78,6 +88,7 @@ func defaults() boxConfig {
 		Audio:   audioConfig{Source: none},
 		Encoder: encoderConfig{Backend: auto, Codec: "h264", Bitrate: 2_500_000, MinBitrate: 300_000, GOP: 2 * time.Second},
 		Opus:    opus.Default(),
+		AAC:     libav.DefaultAAC(),
 	}
 }
 
@@ -110,14 +121,37 @@ func (c *boxConfig) Validate() error {
 	if len(c.Uplinks) > maxUplinks {
 		errs = append(errs, fmt.Errorf("uplinks: %d are more than %d", len(c.Uplinks), maxUplinks))
 	}
-	names := map[string]bool{}
+	backups := map[string]string{} // by name
 	for i, u := range c.Uplinks {
-		if u.Name != "" && names[u.Name] {
+		if _, ok := backups[u.Name]; ok && u.Name != "" {
 			errs = append(errs, fmt.Errorf("uplinks[%d].name: %q is used twice", i, u.Name))
 		}
-		names[u.Name] = true
+		backups[u.Name] = u.BackupOf
+	}
+	for i, u := range c.Uplinks {
+		if err := checkBackup(u, backups); err != nil {
+			errs = append(errs, fmt.Errorf("uplinks[%d].backup_of: %w", i, err))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkBackup follows who stands in for whom; backups says so by name.
+func checkBackup(u uplinkConfig, backups map[string]string) error {
+	if u.BackupOf == "" {
+		return nil
+	}
+	if _, ok := backups[u.BackupOf]; !ok {
+		return fmt.Errorf("there is no destination %q", u.BackupOf)
+	}
+	at := u.BackupOf
+	for range backups {
+		if at == u.Name {
+			return errors.New("it would wait for itself")
+		}
+		at = backups[at]
+	}
+	return nil
 }
 
 // checkLoopback allows host:port on this machine only: what is served there asks nobody who they are.
@@ -173,12 +207,16 @@ func (c encoderConfig) params() encoder.Params {
 	return encoder.Params{Codec: media.H264, Bitrate: c.Bitrate, GOP: c.GOP, Preset: c.Preset, Profile: c.Profile, Threads: c.Threads}
 }
 
-// Validate checks the name; the destination's own Config checks itself.
+// Validate checks the name and that there is one kind; the destination's own Config checks itself.
 func (c *uplinkConfig) Validate() error {
+	var errs []error
 	if c.Name == "" || len(c.Name) > 64 || strings.ContainsFunc(c.Name, func(r rune) bool {
 		return !(r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
 	}) {
-		return fmt.Errorf("name: %q is not 1 to 64 letters, digits, '-', '_' and '.'", c.Name)
+		errs = append(errs, fmt.Errorf("name: %q is not 1 to 64 letters, digits, '-', '_' and '.'", c.Name))
 	}
-	return nil
+	if n := len(c.kinds()); n != 1 {
+		errs = append(errs, fmt.Errorf("has %d of the keys %s: it takes one", n, strings.Join(kindNames, ", ")))
+	}
+	return errors.Join(errs...)
 }

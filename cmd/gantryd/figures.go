@@ -47,6 +47,13 @@ var (
 		Help: "What the path to the destination is said to carry; 0: not known."}
 	queueDropped = &metrics.Figure{Name: "gantry_queue_dropped_packets_total", Counter: true, Labels: []string{"uplink"},
 		Help: "Packets that waited too long for the destination."}
+	uplinkRate = &metrics.Figure{Name: "gantry_uplink_sent_bits_per_second", Labels: []string{"uplink"}, Help: "What leaves for the destination."}
+	uplinkRTT  = &metrics.Figure{Name: "gantry_uplink_round_trip_seconds", Labels: []string{"uplink"}, Help: "Round trip to the destination; 0: not known."}
+	uplinkLoss = &metrics.Figure{Name: "gantry_uplink_loss_ratio", Labels: []string{"uplink"},
+		Help: "Share of packets lost on the way lately, before they were sent again; 0: not known."}
+	uplinkBytes   = &metrics.Figure{Name: "gantry_uplink_sent_bytes_total", Counter: true, Labels: []string{"uplink"}, Help: "Bytes sent to the destination."}
+	uplinkPackets = &metrics.Figure{Name: "gantry_uplink_packets_total", Counter: true, Labels: []string{"uplink", "kind"},
+		Help: "Packets to the destination: sent, repeats included; retransmitted; dropped as too late or not taken by the path."}
 	conditions = &metrics.Figure{Name: "gantry_health_conditions", Labels: []string{"severity"}, Help: "What is wrong now, by severity."}
 	uptime     = &metrics.Figure{Name: "gantry_process_uptime_seconds", Help: "Since the start."}
 	reloaded   = &metrics.Figure{Name: "gantry_config_reloads_total", Counter: true, Labels: []string{"result"}, Help: "Configuration files read again."}
@@ -56,7 +63,8 @@ var (
 // declare registers what the box measures.
 func (b *box) declare(r *metrics.Registry) {
 	r.Collect(b.samples, captureFrames, captureSlates, captureDropped, captureSignal, encodeFrames, encodeKeys, encodeBytes,
-		encodeTarget, encodeOpened, audioPackets, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, conditions, uptime, reloaded, lastReload)
+		encodeTarget, encodeOpened, audioPackets, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
+		uplinkBytes, uplinkPackets, conditions, uptime, reloaded, lastReload)
 }
 
 func (b *box) samples() []metrics.Sample {
@@ -85,6 +93,13 @@ func (b *box) samples() []metrics.Sample {
 		add(uplinkLosses, float64(u.Losses), u.Name)
 		add(uplinkCarries, float64(u.Carries), u.Name)
 		add(queueDropped, float64(u.Dropped), u.Name)
+		add(uplinkRate, u.Bitrate, u.Name)
+		add(uplinkRTT, u.Sent.RTT.Seconds(), u.Name)
+		add(uplinkLoss, u.Sent.Loss, u.Name)
+		add(uplinkBytes, float64(u.Sent.Bytes), u.Name)
+		add(uplinkPackets, float64(u.Sent.Packets), u.Name, "sent")
+		add(uplinkPackets, float64(u.Sent.Retransmitted), u.Name, "retransmitted")
+		add(uplinkPackets, float64(u.Sent.Dropped), u.Name, "dropped")
 	}
 	bad := map[string]float64{"degraded": 0, "failing": 0, "broken": 0}
 	for _, c := range b.health.Conditions() {

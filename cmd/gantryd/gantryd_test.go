@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"gantry/internal/testkit"
+	"gantry/uplink/rtmp"
+	"gantry/uplink/srt"
 	"gantry/uplink/whip"
 	"gantry/webui"
 )
@@ -34,7 +36,13 @@ func TestExample(t *testing.T) {
 	want := defaults()
 	relay := whip.Default()
 	relay.URL = "http://127.0.0.1:8080/whip/demo"
-	want.Uplinks = []uplinkConfig{{Name: "relay", WHIP: relay}}
+	caller := srt.Default()
+	caller.Addr, caller.Stream = "127.0.0.1:8890", "demo"
+	want.Uplinks = []uplinkConfig{
+		{Name: "relay", Autostart: true, Adapt: true, WHIP: &relay},
+		{Name: "srt", Adapt: true, SRT: &caller},
+		{Name: "tv", Adapt: true, BackupOf: "srt", RTMP: &rtmp.Config{URL: "rtmp://127.0.0.1:1935/live", Key: "demo"}},
+	}
 	want.Video.V4L2.Rate.Den = 1
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -52,7 +60,7 @@ func TestExample(t *testing.T) {
 
 func keys(t reflect.Type) (list []string) {
 	switch t.Kind() {
-	case reflect.Slice:
+	case reflect.Slice, reflect.Pointer:
 		return keys(t.Elem())
 	case reflect.Struct:
 		for i := range t.NumField() {
@@ -103,9 +111,9 @@ func TestCommandLine(t *testing.T) {
 		{"check none.yaml", exitError, "none.yaml: no such file"},
 		{"check", exitUsage, "takes the name of one file"},
 		{"check a b", exitUsage, "takes the name of one file"},
-		{"prob", exitUsage, "There are the commands check and probe"},
+		{"prob", exitUsage, "There are the commands check, edid and probe"},
 		{"probe x", exitUsage, "no argument but --json"},
-		{"--json", exitUsage, "There are the commands check and probe"},
+		{"--json", exitUsage, "There are the commands check, edid and probe"},
 		{"--conf x", exitUsage, "not defined: -conf"},
 		{"--config none.yaml", exitError, "none.yaml: no such file"},
 		{"--config gantryd.example.yaml --pprof :6060", exitUsage, "can be reached from other machines"},

@@ -36,6 +36,9 @@ Flags:
     --pprof ADDR     serve Go profiles on this loopback host:port          (off)
     --version        print the version
 
+The file's uplinks are the destinations, over WHIP, SRT or RTMP; docs/destinations.md describes them. Each can be started and
+stopped on the page, or by POST to /api/v1/uplinks/NAME/start or stop there.
+
 A file that SIGHUP finds to be bad is reported and changes nothing. A good one changes what differs: bitrate and GOP in the
 running encoder, source, encoder or destinations one by one; the address of the page takes a restart.
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"gantry/internal/metrics"
 	"gantry/internal/pipeline"
 	"gantry/internal/supervise"
+	"gantry/media"
 	"gantry/systemd"
 	"gantry/webui"
 )
@@ -214,14 +216,13 @@ func (b *box) Status() webui.Status {
 		out.Encoder.Codec = st.Encoder.Track.Codec.String()
 	}
 	if st.Audio.Format.Rate != 0 {
-		names := make([]string, len(st.Audio.Codecs))
-		for i, c := range st.Audio.Codecs {
-			names[i] = c.String()
-		}
-		out.Audio.Format, out.Audio.Codec = st.Audio.Format.String(), strings.Join(names, ", ")
+		out.Audio.Format, out.Audio.Codec = st.Audio.Format.String(), words(st.Audio.Codecs)
 	}
 	for _, u := range st.Uplinks {
-		w := webui.Uplink{Name: u.Name, State: string(u.State), Since: u.Since.UTC(), Reason: u.Reason, Carries: u.Carries, Dropped: u.Dropped}
+		w := webui.Uplink{Name: u.Name, State: string(u.State), Since: u.Since.UTC(), Reason: u.Reason, Carries: u.Carries, Dropped: u.Dropped,
+			Backup: u.BackupOf, Codecs: words(u.Codecs), Bitrate: u.Bitrate,
+			Sent: webui.Sent{Remote: u.Sent.Remote, Peers: u.Sent.Peers, RTT: u.Sent.RTT.Seconds(), Loss: u.Sent.Loss, Buffered: u.Sent.Buffered.Seconds(),
+				Packets: u.Sent.Packets, Bytes: u.Sent.Bytes, Retransmitted: u.Sent.Retransmitted, Dropped: u.Sent.Dropped}}
 		if !u.Next.IsZero() {
 			next := u.Next.UTC()
 			w.Next = &next
@@ -229,4 +230,25 @@ func (b *box) Status() webui.Status {
 		out.Uplinks = append(out.Uplinks, w)
 	}
 	return out
+}
+
+func words(codecs []media.Codec) string {
+	names := make([]string, len(codecs))
+	for i, c := range codecs {
+		names[i] = c.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+// StartUplink implements webui.Box.
+func (b *box) StartUplink(name string) error { return steered(b.session.StartUplink(name)) }
+
+// StopUplink implements webui.Box.
+func (b *box) StopUplink(name string) error { return steered(b.session.StopUplink(name)) }
+
+func steered(err error) error {
+	if errors.Is(err, pipeline.ErrNoUplink) {
+		return webui.ErrNoUplink
+	}
+	return err
 }

@@ -15,8 +15,6 @@ import (
 	"gantry/encoder/opus"
 	"gantry/internal/pipeline"
 	"gantry/media"
-	"gantry/uplink"
-	"gantry/uplink/whip"
 )
 
 // backends are the video encoders in this build, the best first. What the machine lacks says so when it is opened.
@@ -38,7 +36,7 @@ func backends() []encoder.Backend {
 func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 	s := pipeline.Spec{
 		Video:   video(c.Video, log),
-		Audio:   audio(c.Audio, c.Opus),
+		Audio:   audio(c.Audio, c.Opus, c.AAC),
 		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate},
 	}
 	for _, b := range backends() {
@@ -47,8 +45,7 @@ func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 		}
 	}
 	for _, u := range c.Uplinks {
-		s.Uplinks = append(s.Uplinks, pipeline.Uplink{Name: u.Name, Key: u,
-			Open: func(log *slog.Logger) (uplink.Sender, error) { return whip.New(u.WHIP, log) }})
+		s.Uplinks = append(s.Uplinks, u.pipeline())
 	}
 	return s
 }
@@ -84,20 +81,18 @@ func slateFormat(c v4l2.Config) media.VideoFormat {
 	return f
 }
 
-func audio(c audioConfig, o opus.Config) pipeline.Audio {
+func audio(c audioConfig, o opus.Config, aac libav.AACConfig) pipeline.Audio {
 	type key struct {
 		audioConfig
-		opus.Config
+		opus opus.Config
+		aac  libav.AACConfig
 	}
-	a := pipeline.Audio{Name: c.Source, Key: key{c, o}}
+	a := pipeline.Audio{Name: c.Source, Key: key{c, o, aac}}
 	if c.Source == none {
 		return a
 	}
 	a.Open = func(context.Context) (device.AudioSource, error) { return testsrc.NewTone(), nil }
-	a.Codings = []pipeline.AudioCoding{{
-		Track:  media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2, Bitrate: o.Bitrate},
-		Encode: func(media.AudioFormat) (encoder.AudioEncoder, error) { return opus.New(o) },
-	}}
+	a.Codings = codings(o, aac)
 	return a
 }
 

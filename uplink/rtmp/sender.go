@@ -47,6 +47,9 @@ type Config struct {
 	Insecure bool `yaml:"insecure"`
 }
 
+// SetDefaults makes c what Default returns.
+func (c *Config) SetDefaults() { *c = Default() }
+
 // Default returns an empty Config.
 func Default() Config { return Config{} }
 

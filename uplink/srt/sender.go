@@ -40,6 +40,9 @@ type Config struct {
 	Latency    time.Duration `yaml:"latency"`    // within which lost packets are sent again
 }
 
+// SetDefaults makes c what Default returns.
+func (c *Config) SetDefaults() { *c = Default() }
+
 // Default returns a caller's configuration for the open internet.
 func Default() Config {
 	return Config{Mode: "caller", Dialect: "standard", KeyLength: 128, Latency: 200 * time.Millisecond}

@@ -48,6 +48,9 @@ type Bitrate struct {
 	Max int `yaml:"max" unit:"bit/s"`
 }
 
+// SetDefaults makes c what Default returns.
+func (c *Config) SetDefaults() { *c = Default() }
+
 // Default returns the Config to start from: all but URL.
 func Default() Config {
 	return Config{Gather: Trickle, Bitrate: Bitrate{Min: 150_000, Max: 20_000_000}}

@@ -51,16 +51,41 @@ function showAudio(a) {
   facts("audio", a.name ? [["Source", a.name], ["Format", a.format], ["Codec", a.codec], ["Bitrate", a.bitrate && bits(a.bitrate)]] : []);
 }
 
+function steerButton(name, stopped) {
+  const button = element("button", stopped ? "Start" : "Stop");
+  button.type = "button";
+  button.setAttribute("aria-label", `${button.textContent} ${name}`);
+  button.dataset.steer = `${encodeURIComponent(name)}/${stopped ? "start" : "stop"}`;
+  return button;
+}
+
+// The list is drawn anew each second, so the click is taken where it stays: a button may be gone between down and up.
+$("#uplinks .list").addEventListener("pointerdown", (e) => e.button === 0 && steer(e.target));
+$("#uplinks .list").addEventListener("keydown", (e) => {
+  if (e.key === "Enter" || e.key === " ") steer(e.target);
+});
+
+function steer(target) {
+  const path = target.dataset?.steer;
+  if (path) void fetch(`api/v1/uplinks/${path}`, { method: "POST" });
+}
+
 function showUplink(u, now) {
   const box = document.createElement("div");
   const since = ago((now - Date.parse(u.since)) / 1000);
-  const words = { connected: `on the air for ${since}`, connecting: `connecting for ${since}`, waiting: "not connected" }[u.state] || u.state;
-  const colour = { connected: "good", connecting: "warn" }[u.state] || (u.reason ? "bad" : "warn");
-  box.append(element("p", `${u.name}: ${words}`, `state ${colour}`));
+  const words = { connected: `on the air for ${since}`, connecting: `connecting for ${since}`, waiting: "not connected",
+    stopped: "stopped", standby: `ready to stand in for ${u.backup_of}` }[u.state] || u.state;
+  const colour = { connected: "good", connecting: "warn", stopped: "", standby: "" }[u.state] ?? (u.reason ? "bad" : "warn");
+  const line = element("p", `${u.name}: ${words}`, `state ${colour}`);
+  line.append(" ", steerButton(u.name, u.state === "stopped"));
+  box.append(line);
   const dl = document.createElement("dl");
   const wait = u.next && (Date.parse(u.next) - now) / 1000;
-  for (const [k, v] of [["Why", u.reason], ["Next try", wait > 0 && `in ${ago(wait)}`], ["Path carries", u.carries && bits(u.carries)],
-    ["Dropped packets", u.dropped && count(u.dropped)]]) {
+  for (const [k, v] of [["Why", u.reason], ["Next try", wait > 0 && `in ${ago(wait)}`], ["Stands in for", u.state !== "standby" && u.backup_of],
+    ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs], ["Sent", u.bitrate && bits(u.bitrate)],
+    ["Path carries", u.carries && bits(u.carries)], ["Round trip", u.sent.rtt && `${Math.round(u.sent.rtt * 1000)} ms`],
+    ["Lost on the way", u.sent.loss > 0.001 && `${(u.sent.loss * 100).toFixed(1)} %`], ["Sent again", u.sent.retransmitted && count(u.sent.retransmitted)],
+    ["Dropped packets", (u.dropped + u.sent.dropped) && count(u.dropped + u.sent.dropped)]]) {
     if (v) dl.append(element("dt", k), element("dd", v));
   }
   box.append(dl);
@@ -71,7 +96,7 @@ const names = {
   "no-signal": "No signal", "source-down": "The input does not work", "encoder-down": "The encoder does not work",
   "encoder-slow": "The encoder is too slow",
   "audio-down": "The sound input does not work", "uplink-down": "A destination cannot be reached",
-  "uplink-refused": "A destination refuses the stream", "config-bad": "The configuration file has errors and is not in use",
+  "uplink-refused": "A destination refuses the stream", "uplink-silent": "A destination gets no sound", "config-bad": "The configuration file has errors and is not in use",
 };
 
 function show(s) {
@@ -85,8 +110,10 @@ function show(s) {
   showVideo(s.video);
   showEncoder(s.encoder);
   showAudio(s.audio);
+  const focused = document.activeElement?.dataset?.steer?.split("/")[0];
   $("#uplinks .list").replaceChildren(...(s.uplinks.length ? s.uplinks.map((u) => showUplink(u, now))
     : [element("p", "The configuration names none: nothing is sent.", "state warn")]));
+  if (focused) $(`#uplinks [data-steer^="${focused}/"]`)?.focus();
   const live = s.uplinks.filter((u) => u.state === "connected").length;
   const summary = $("#summary");
   summary.textContent = live ? `On the air to ${live} of ${s.uplinks.length}` : "Off the air";
