@@ -27,8 +27,13 @@ func unstable(t *testing.T) string {
 // startRelay starts the relay and returns its base address.
 func startRelay(t testing.TB) string {
 	t.Helper()
+	return startRelayAt(t, testkit.Bin(t, "gantry-relay"), "--srt", "", "--rtmp", "")
+}
+
+func startRelayAt(t testing.TB, program string, args ...string) string {
+	t.Helper()
 	addr := testkit.FreeTCP(t)
-	testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", addr, "--rtc", testkit.FreeTCP(t), "--srt", "", "--rtmp", "", "--hold", "1s")
+	testkit.Start(t, program, append([]string{"--http", addr, "--rtc", testkit.FreeTCP(t), "--hold", "1s"}, args...)...)
 	client := &http.Client{Timeout: time.Second}
 	defer client.CloseIdleConnections()
 	testkit.Eventually(t, 20*time.Second, "the relay answers", func() bool {
