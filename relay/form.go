@@ -54,8 +54,7 @@ func (f *form) restart(tracks []media.Track) {
 		if err == nil {
 			f.tracks[i], f.converters[i] = out, c
 		} else if f.want.transcodes(t) {
-			f.silent = fmt.Sprintf("viewers who take %v get no sound: it is published as %v, which this relay cannot convert (%v); let the publisher send %[1]v",
-				f.want.Audio, t.Codec, err)
+			f.silent = fmt.Sprintf("viewers who take %v get no sound: it is published as %v, and this relay cannot convert that: %v", f.want.Audio, t.Codec, err)
 		}
 	}
 }

@@ -46,9 +46,10 @@ type heard struct {
 // publishFFmpeg sends a picture and a 440 Hz tone as AAC until the test ends.
 func publishFFmpeg(t *testing.T, format, url string) {
 	t.Helper()
-	testkit.StartCmd(t, exec.Command("ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30",
+	process := testkit.StartCmd(t, exec.Command("ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30",
 		"-f", "lavfi", "-i", "aevalsrc='0.5*sin(880*PI*t)|0.5*sin(880*PI*t)':s=44100", "-t", "120",
 		"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "30", "-c:a", "aac", "-b:a", "128k", "-f", format, url))
+	t.Cleanup(process.Kill) // it reports a failure when it is asked to end
 }
 
 // ports are the relay's others, as its API tells.

@@ -34,6 +34,7 @@ template.innerHTML = `
   </div>
   <button class="start" type="button" aria-label="Play" hidden>${icons.play}</button>
   <button class="loud" type="button" hidden>${icons.muted}<span>Click for sound</span></button>
+  <p class="silent" role="status" hidden></p>
   <dl class="stats" aria-label="Statistics" hidden></dl>
   <div class="bar" role="group" aria-label="Controls">
     <button class="toggle" type="button" aria-label="Stop" title="Stop (space)">${icons.stop}</button>
@@ -82,6 +83,8 @@ form button:hover, .again:hover { filter: brightness(1.12); }
   display: grid; place-items: center; }
 .start svg { width: 44px; height: 44px; }
 .start:hover { background: #5cc8ff; color: #06121b; }
+.silent { position: absolute; left: 50%; bottom: 64px; translate: -50%; margin: 0; max-width: 90%; padding: 8px 14px; border-radius: 10px;
+  background: #05080bd9; color: #ffbe4d; font-size: 13px; overflow-wrap: anywhere; }
 .loud { position: absolute; top: 14px; right: 14px; display: flex; gap: 8px; align-items: center; padding: 7px 14px 7px 10px; border-radius: 99px;
   background: #000b; backdrop-filter: blur(6px); font-size: 14px; transition: opacity .25s; }
 .loud:hover { background: #5cc8ff; color: #06121b; }
@@ -148,6 +151,7 @@ export class GantryPlayerElement extends HTMLElement {
   #ticker = 0;
   #placed = false; // in a document
   #key;
+  #silence = 0; // reports of statistics without any sound
 
   constructor() {
     super();
@@ -205,8 +209,27 @@ export class GantryPlayerElement extends HTMLElement {
       this.#showFigures(detail);
       this.dispatchEvent(new CustomEvent("stats", {detail}));
     });
+    this.#silence = 0;
+    this.#$(".silent").hidden = true;
     this.#showState(this.player.status);
     this.#showSound();
+  }
+
+  /** Asks the relay, once, why a stream that plays has no sound, and says it. */
+  async #explainSilence(stats) {
+    if (stats.audio?.packets || this.player.state !== "playing") this.#$(".silent").hidden = true;
+    else if (++this.#silence === 3) {
+      const source = new URL(this.getAttribute("src"), location.href), token = this.getAttribute("token");
+      const name = decodeURIComponent(source.pathname.replace(/^.*\/whep\//, ""));
+      try {
+        const answer = await fetch(new URL("/api/v1/streams", source), {headers: token ? {Authorization: `Bearer ${token}`} : {}});
+        const stream = (await answer.json()).streams.find((s) => s.name === name);
+        const fault = stream?.publishers.find((p) => p.active)?.faults?.find((f) => f.code === "no-transcoder");
+        this.#$(".silent").textContent = fault ? `No sound: ${fault.reason}.` : "";
+        this.#$(".silent").hidden = !fault;
+      } catch { // it is a comfort, no more
+      }
+    }
   }
 
   #wire() {
@@ -314,6 +337,7 @@ export class GantryPlayerElement extends HTMLElement {
 
   #showFigures(stats) {
     this.#showSound();
+    this.#explainSilence(stats);
     this.#$(".latency").textContent = stats.latency.median === null ? "" : ms(stats.latency.median);
     const list = this.#$(".stats");
     if (list.hidden) return;
