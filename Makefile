@@ -1,6 +1,6 @@
 # The commands of this tree. Each is a script that also runs by itself; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers lint bench bench-fanout cross build source fuzz clean
+.PHONY: help demo test test-peers test-ffmpeg lint bench bench-fanout cross build source fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -15,6 +15,9 @@ test: ## everything that CI runs (GANTRY_TEST_VM=0 leaves the virtual machine ou
 
 test-peers: ## other people's programs against ours, from a Debian unstable chroot (large download)
 	@scripts/test-peers
+
+test-ffmpeg: ## encoder/libav in the FFmpeg of Debian 12 and of Debian 13 (root; a download each, once)
+	@scripts/test-ffmpeg
 
 lint: ## gofmt, go vet, staticcheck, shellcheck, and the tree's own rules
 	@scripts/setup build test

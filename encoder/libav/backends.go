@@ -17,16 +17,35 @@ type coder struct {
 	name     string
 	codec    media.Codec
 	hardware bool
-	// liveBitrate: the encoder follows a new bitrate while running. Measured, not believed: several take it and do nothing.
-	liveBitrate bool
-	// keepsPictures: the encoder refers to a picture after avcodec_send_frame has returned, so it needs a copy.
+	// device is the FFmpeg device whose surfaces the encoder takes, to which pictures are uploaded; empty: it takes memory.
+	device string
+	// node is where the chip's device files are, to say so when there are none.
+	node string
+	// live tells from which libavcodec on the encoder follows a new bitrate while running. Measured, or read in its source;
+	// not believed: several take it and do nothing.
+	live version
+	// least is the first libavcodec with which the encoder is of use, and lacks what it cannot do before.
+	least version
+	lacks string
+	// keepsPictures: the encoder may refer to a picture after avcodec_send_frame has returned, so it needs a copy.
 	keepsPictures bool
-	// direct are the layouts that the encoder takes as they are; the rest goes through swscale.
+	// wakes: freeing it before it has had a picture hangs.
+	wakes bool
+	// direct are the layouts that the encoder takes as they are; the rest is converted to the first.
 	direct   []media.FourCC
 	presets  []string // names that Params.Preset may have
 	profiles []string // and Params.Profile
 	options  func(encoder.Params, media.Rational) []option
 }
+
+// A version is libavcodec's, as AV_VERSION_INT packs it.
+type version uint32
+
+const (
+	always    version = 1
+	never     version = 1<<32 - 1
+	ffmpeg7_1 version = 61<<16 | 19<<8 | 100
+)
 
 type option struct{ key, value string }
 
@@ -34,13 +53,17 @@ var x26xPresets = []string{
 	"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow",
 }
 
-// coders is every encoder that this package can drive; which of them exist depends on the FFmpeg that it runs with.
-var coders = []coder{
-	{name: "libx264", codec: media.H264, liveBitrate: true, direct: []media.FourCC{media.YU12, media.NV12, media.NV16},
+// coders is every encoder that this package can drive; which of them exist depends on the FFmpeg that it runs with. The best of
+// a kind come first.
+var coders = append([]coder{
+	{name: "libx264", codec: media.H264, live: always, direct: []media.FourCC{media.YU12, media.NV12, media.NV16},
 		presets: x26xPresets, profiles: []string{"baseline", "main", "high"}, options: x264},
-	{name: "libx265", codec: media.H265, direct: []media.FourCC{media.YU12},
+	{name: "libx265", codec: media.H265, live: never, direct: []media.FourCC{media.YU12},
 		presets: x26xPresets, profiles: []string{"main"}, options: x265},
-}
+	{name: "libsvtav1", codec: media.AV1, live: never, least: ffmpeg7_1, lacks: "makes no key frames on demand", wakes: true,
+		keepsPictures: true, direct: []media.FourCC{media.YU12},
+		presets: []string{"6", "7", "8", "9", "10", "11", "12", "13"}, profiles: []string{"main"}, options: svtav1},
+}, hardware...)
 
 // inputs is what swscale and the encoders take together, the cheapest first.
 var inputs = []media.FourCC{
@@ -110,4 +133,17 @@ func x265(p encoder.Params, _ media.Rational) []option {
 		{"forced-idr", "1"},
 		{"x265-params", params},
 	}
+}
+
+// svtav1 returns libsvtav1's options: low delay, without look-ahead, at a constant bitrate, which takes no peak.
+func svtav1(p encoder.Params, _ media.Rational) []option {
+	preset := p.Preset
+	if preset == "" {
+		preset = "12"
+	}
+	params := "pred-struct=1:lookahead=0:scd=0:rc=2"
+	if p.Threads > 0 {
+		params += fmt.Sprintf(":lp=%d", p.Threads)
+	}
+	return []option{{"preset", preset}, {"g", fmt.Sprint(unlimited)}, {"maxrate", "0"}, {"svtav1-params", params}}
 }

@@ -12,6 +12,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -27,7 +29,12 @@ import (
 // Missing says what this build lacks, empty when it has FFmpeg.
 func Missing() string { return "" }
 
-var initLog = sync.OnceFunc(func() { C.gantry_log_init() })
+var initLog = sync.OnceFunc(func() {
+	C.gantry_log_init()
+	if os.Getenv("SVT_LOG") == "" { // SVT-AV1 writes to stderr by itself
+		_ = os.Setenv("SVT_LOG", "1") // errors only
+	}
+})
 
 const (
 	// waiting is how many packets may wait for Read before Encode waits.
@@ -86,6 +93,7 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", co.name, err)
 	}
+	p.Codec = co.codec
 	if asked.Preset != "" && !slices.Contains(co.presets, asked.Preset) {
 		return nil, fmt.Errorf("open %s: preset %q: must be one of %s", co.name, asked.Preset, strings.Join(co.presets, " "))
 	}
@@ -103,7 +111,7 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 	// A size that is smaller by the odd column or line only is a crop: the planes are right as they are.
 	cropped := in.Width&^1 == p.Width && in.Height&^1 == p.Height
 	direct := cropped && slices.Contains(co.direct, in.FourCC)
-	target := C.int(C.AV_PIX_FMT_YUV420P)
+	target := layouts[co.direct[0]].format
 	if direct {
 		target = src.format
 	}
@@ -120,6 +128,7 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 		width: C.int(p.Width), height: C.int(p.Height), format: target,
 		rate_num: C.int(rate.Num), rate_den: C.int(rate.Den),
 		threads: C.int(threads(p, rate)),
+		version: C.uint(co.least),
 		lends:   1,
 		bitrate: C.int64_t(p.Bitrate), buffer: C.int(buffer(p.Bitrate)),
 		colour: colourOf(in, src), src_matrix: scalerMatrix(in, src),
@@ -136,7 +145,11 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 	if co.keepsPictures {
 		config.lends = 0
 	}
-	c, err := start(&config)
+	if co.device != "" {
+		config.device = C.CString(co.device)
+		defer C.free(unsafe.Pointer(config.device))
+	}
+	c, err := co.start(&config)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", co.name, err)
 	}
@@ -145,15 +158,16 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 		keys:  encoder.KeyTimer{GOP: p.GOP, Interval: rate.Interval()},
 		track: media.Track{Codec: co.codec, ClockRate: 90000, Width: p.Width, Height: p.Height, Bitrate: p.Bitrate},
 	}
-	if err := v.readHead(); err != nil {
+	if err := v.readHead(p); err != nil {
 		C.gantry_close(c)
 		return nil, fmt.Errorf("open %s: %w", co.name, err)
 	}
 	return v, nil
 }
 
-// start opens the encoder and, where that goes wrong, tells what FFmpeg said about it.
-func start(config *C.gantry_config) (*C.gantry_encoder, error) {
+// start opens the encoder and, where that goes wrong, tells what FFmpeg said about it. A chip that does not open is one that
+// this machine has not.
+func (co *coder) start(config *C.gantry_config) (*C.gantry_encoder, error) {
 	initLog()
 	runtime.LockOSThread() // the last error is the thread's
 	defer runtime.UnlockOSThread()
@@ -167,17 +181,34 @@ func start(config *C.gantry_config) (*C.gantry_encoder, error) {
 	if option := C.GoString(&unused[0]); option != "" {
 		return nil, fmt.Errorf("it has no option %q", option)
 	}
-	if err == avError(C.AVERROR_ENCODER_NOT_FOUND) {
+	switch err {
+	case avError(C.AVERROR_ENCODER_NOT_FOUND):
 		return nil, fmt.Errorf("not in this FFmpeg: %w", encoder.ErrUnavailable)
+	case avError(C.AVERROR_EXPERIMENTAL):
+		return nil, fmt.Errorf("in this FFmpeg it %s: %w", co.lacks, encoder.ErrUnavailable)
 	}
 	if said := C.GoString(C.gantry_last_error()); said != "" {
-		return nil, fmt.Errorf("%w: %s", err, said)
+		err = fmt.Errorf("%w: %s", err, said)
+	}
+	if co.hardware {
+		if nodes, _ := filepath.Glob(co.node); co.node != "" && len(nodes) == 0 {
+			err = fmt.Errorf("there is no %s: %w", co.node, err)
+		}
+		err = fmt.Errorf("%w: %w", encoder.ErrUnavailable, err)
 	}
 	return nil, err
 }
 
-// readHead takes the parameter sets that the encoder wrote outside the stream.
-func (v *video) readHead() error {
+// exists tells whether the FFmpeg that this runs with has an encoder of that name.
+func exists(name string) bool {
+	c := C.CString(name)
+	defer C.free(unsafe.Pointer(c))
+	return C.gantry_exists(c) != 0
+}
+
+// readHead takes the parameter sets that the encoder wrote outside the stream. Chips may have none until the first picture: then
+// they are in the stream, and the track is what was asked for.
+func (v *video) readHead(p encoder.Params) error {
 	extra := C.GoBytes(unsafe.Pointer(v.c.codec.extradata), v.c.codec.extradata_size)
 	if v.coder.codec != media.H264 {
 		v.head = extra
@@ -186,7 +217,15 @@ func (v *video) readHead() error {
 	var sets h264.ParameterSets
 	sets.Learn(extra)
 	if !sets.Complete() {
-		return errors.New("no parameter sets before the first picture")
+		if !v.coder.hardware {
+			return errors.New("no parameter sets before the first picture")
+		}
+		level := h264.Level(p.Width, p.Height, v.rate.Float(), p.Bitrate)
+		v.track.Profile = fmt.Sprintf("%s%02x", map[string]string{"main": "4d40", "high": "6400"}[p.Profile], level)
+		if p.Profile == "" || p.Profile == "baseline" {
+			v.track.Profile = fmt.Sprintf("42c0%02x", level)
+		}
+		return nil
 	}
 	info, err := h264.ParseSPS(sets.SPS())
 	if err != nil {
@@ -322,7 +361,7 @@ func (v *video) Apply(p encoder.Params) error {
 		return fmt.Errorf("apply to %s: %w", v.coder.name, err)
 	}
 	if p.Bitrate != v.params.Bitrate {
-		if !v.coder.liveBitrate || v.most > 0 && p.Bitrate > v.most {
+		if v.coder.live > version(C.avcodec_version()) || v.most > 0 && p.Bitrate > v.most {
 			return encoder.ErrRestart
 		}
 		C.gantry_set_bitrate(v.c, C.int64_t(p.Bitrate), C.int(buffer(p.Bitrate)))
@@ -339,8 +378,21 @@ func (v *video) Close() error {
 	if v.c == nil {
 		return nil
 	}
+	woken := v.coder.wakes && v.number == 0
+	if woken {
+		v.wake()
+	}
 	err := check(C.gantry_send(v.c, nil, nil, nil, 0, 0, 0, 0, 0))
-	if err == nil {
+	if err == nil && woken {
+		for err == nil { // nobody asked for this picture
+			if err = check(C.gantry_receive(v.c)); err == nil {
+				C.av_packet_unref(v.c.packet)
+			}
+		}
+		if err == errEOF {
+			err = nil
+		}
+	} else if err == nil {
 		err = v.drain()
 	}
 	C.gantry_close(v.c)
@@ -350,6 +402,13 @@ func (v *video) Close() error {
 		return fmt.Errorf("drain %s: %w", v.coder.name, err)
 	}
 	return nil
+}
+
+// wake gives the encoder a picture of anything.
+func (v *video) wake() {
+	f := media.NewPool(v.in, 1).Get()
+	defer f.Release()
+	_ = f.CPU(func(planes [][]byte) error { return v.send(f, planes, true) }) // the drain after it tells
 }
 
 // buffer is the size of the rate control's buffer in bits: half a second, which is what Params.Bitrate means.

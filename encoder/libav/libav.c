@@ -6,8 +6,10 @@
 #include <string.h>
 
 #include <libavutil/buffer.h>
+#include <libavutil/hwcontext.h>
 #include <libavutil/imgutils.h>
 #include <libavutil/mem.h>
+#include <libavutil/opt.h>
 
 static _Thread_local char last_error[512];
 
@@ -62,11 +64,68 @@ static int open_scaler(gantry_encoder *e, const gantry_config *c)
 	return av_frame_get_buffer(e->frame, 0);
 }
 
+int gantry_exists(const char *name) { return avcodec_find_encoder_by_name(name) != NULL; }
+
+// set_options sets all of c's options, the encoder's own before the general ones of the same name.
+static int set_options(AVCodecContext *ctx, const gantry_config *c, char *unused, int unused_size)
+{
+	AVDictionary *options = NULL;
+	int err = av_dict_parse_string(&options, c->options, "=", "\n", 0);
+	if (err >= 0 && ctx->codec->priv_class)
+		err = av_opt_set_dict(ctx->priv_data, &options);
+	if (err >= 0)
+		err = av_opt_set_dict(ctx, &options);
+	const AVDictionaryEntry *left = av_dict_get(options, "", NULL, AV_DICT_IGNORE_SUFFIX);
+	if (err >= 0 && left) {
+		snprintf(unused, unused_size, "%s", left->key);
+		err = AVERROR_OPTION_NOT_FOUND;
+	}
+	av_dict_free(&options);
+	return err;
+}
+
+// SURFACES is how many pictures may be on the device: one is coded, some are kept as references by drivers that count them in.
+#define SURFACES 16
+
+// open_device makes the device, and the pool of its surfaces that the encoder takes pictures from.
+static int open_device(gantry_encoder *e, const gantry_config *c)
+{
+	enum AVHWDeviceType type = av_hwdevice_find_type_by_name(c->device);
+	const AVCodecHWConfig *hw;
+	for (int i = 0; (hw = avcodec_get_hw_config(e->codec->codec, i)); i++)
+		if (hw->device_type == type && hw->methods & AV_CODEC_HW_CONFIG_METHOD_HW_FRAMES_CTX)
+			break;
+	if (type == AV_HWDEVICE_TYPE_NONE || !hw)
+		return AVERROR(ENOSYS);
+	AVBufferRef *device = NULL;
+	int err = av_hwdevice_ctx_create(&device, type, NULL, NULL, 0);
+	if (err < 0)
+		return err;
+	AVBufferRef *pool = av_hwframe_ctx_alloc(device); // which refers to the device
+	av_buffer_unref(&device);
+	e->surface = av_frame_alloc();
+	if (!pool || !e->surface) {
+		av_buffer_unref(&pool);
+		return AVERROR(ENOMEM);
+	}
+	AVHWFramesContext *frames = (AVHWFramesContext *)pool->data;
+	frames->format = hw->pix_fmt;
+	frames->sw_format = c->format;
+	frames->width = c->width;
+	frames->height = c->height;
+	frames->initial_pool_size = SURFACES;
+	e->codec->pix_fmt = hw->pix_fmt;
+	e->codec->hw_frames_ctx = pool; // freed with the codec
+	return av_hwframe_ctx_init(pool);
+}
+
 static int open_codec(gantry_encoder *e, const gantry_config *c, char *unused, int unused_size)
 {
 	const AVCodec *codec = avcodec_find_encoder_by_name(c->name);
 	if (!codec)
 		return AVERROR_ENCODER_NOT_FOUND;
+	if (avcodec_version() < c->version)
+		return AVERROR_EXPERIMENTAL;
 	AVCodecContext *ctx = e->codec = avcodec_alloc_context3(codec);
 	if (!ctx)
 		return AVERROR(ENOMEM);
@@ -84,18 +143,10 @@ static int open_codec(gantry_encoder *e, const gantry_config *c, char *unused, i
 	ctx->chroma_sample_location = AVCHROMA_LOC_LEFT;
 	ctx->flags |= AV_CODEC_FLAG_GLOBAL_HEADER | AV_CODEC_FLAG_LOW_DELAY;
 	gantry_set_bitrate(e, c->bitrate, c->buffer);
-
-	AVDictionary *options = NULL;
-	int err = av_dict_parse_string(&options, c->options, "=", "\n", 0);
-	if (err >= 0)
-		err = avcodec_open2(ctx, codec, &options);
-	const AVDictionaryEntry *left = av_dict_get(options, "", NULL, AV_DICT_IGNORE_SUFFIX);
-	if (err >= 0 && left) {
-		snprintf(unused, unused_size, "%s", left->key);
-		err = AVERROR_OPTION_NOT_FOUND;
-	}
-	av_dict_free(&options);
-	return err;
+	int err = set_options(ctx, c, unused, unused_size);
+	if (err >= 0 && c->device)
+		err = open_device(e, c);
+	return err < 0 ? err : avcodec_open2(ctx, codec, NULL);
 }
 
 int gantry_open(const gantry_config *c, gantry_encoder **out, char *unused, int unused_size)
@@ -106,6 +157,7 @@ int gantry_open(const gantry_config *c, gantry_encoder **out, char *unused, int 
 	e->src_width = c->src_width;
 	e->src_height = c->src_height;
 	e->src_format = c->src_format;
+	e->format = c->format;
 	e->lends = c->lends;
 	e->frame = av_frame_alloc();
 	e->packet = av_packet_alloc();
@@ -142,7 +194,7 @@ static void given_back(void *opaque, uint8_t *data) { --*(int *)opaque; }
 static int lend(gantry_encoder *e, uint8_t *const planes[4], const int strides[4])
 {
 	AVFrame *f = e->frame;
-	f->format = e->codec->pix_fmt;
+	f->format = e->format;
 	f->width = e->codec->width;
 	f->height = e->codec->height;
 	for (int i = 0; i < 4; i++) {
@@ -212,6 +264,19 @@ static int scale(gantry_encoder *e, const uint8_t *const planes[4], const int st
 	return err;
 }
 
+// upload copies e->frame to a surface of the device.
+static int upload(gantry_encoder *e)
+{
+	int err = av_hwframe_get_buffer(e->codec->hw_frames_ctx, e->surface, 0);
+	if (err >= 0)
+		err = av_hwframe_transfer_data(e->surface, e->frame, 0);
+	if (!e->scaler)
+		av_frame_unref(e->frame); // what was lent
+	if (err < 0)
+		av_frame_unref(e->surface);
+	return err;
+}
+
 int gantry_send(gantry_encoder *e, const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, int s0, int s1, int s2,
 	int64_t number, int key)
 {
@@ -233,6 +298,12 @@ int gantry_send(gantry_encoder *e, const uint8_t *p0, const uint8_t *p1, const u
 	}
 	if (err < 0)
 		return err;
+	if (e->surface) {
+		err = upload(e);
+		if (err < 0)
+			return err;
+		f = e->surface;
+	}
 	f->pts = number;
 	f->pict_type = key ? AV_PICTURE_TYPE_I : AV_PICTURE_TYPE_NONE;
 	f->colorspace = e->codec->colorspace;
@@ -241,8 +312,11 @@ int gantry_send(gantry_encoder *e, const uint8_t *p0, const uint8_t *p1, const u
 	f->color_range = e->codec->color_range;
 	f->chroma_location = e->codec->chroma_sample_location;
 	err = avcodec_send_frame(e->codec, f);
+	if (e->surface)
+		av_frame_unref(e->surface);
+	else if (!e->scaler)
+		av_frame_unref(e->frame);
 	if (!e->scaler) {
-		av_frame_unref(f);
 		if (err >= 0 && e->lent != 0)
 			return AVERROR_BUG; // it refers to memory that is not ours after this call
 	}
@@ -260,6 +334,7 @@ void gantry_close(gantry_encoder *e)
 	av_free(e->chroma);
 	av_free(e->tail);
 	av_frame_free(&e->frame);
+	av_frame_free(&e->surface);
 	av_packet_free(&e->packet);
 	av_free(e);
 }

@@ -19,6 +19,8 @@ typedef struct {
 typedef struct {
 	const char *name;    // of the encoder
 	const char *options; // key=value lines
+	const char *device;  // AVHWDeviceType by name: pictures are uploaded to a pool of its surfaces; NULL: the encoder reads memory
+	unsigned version;    // of libavcodec that the encoder needs at least, 0: any
 	int src_width, src_height, src_format;
 	int width, height, format;
 	int rate_num, rate_den;
@@ -35,12 +37,14 @@ typedef struct {
 
 typedef struct {
 	AVCodecContext *codec;
-	AVFrame *frame;
+	AVFrame *frame;   // a picture in memory
+	AVFrame *surface; // the same on the device; NULL without one
 	AVPacket *packet;
 	struct SwsContext *scaler;
 	uint8_t *chroma; // NV16's, halved
 	int chroma_stride;
 	int src_width, src_height, src_format;
+	int format;    // of frame
 	uint8_t *tail; // the last lines of each plane, padded
 	int tail_stride;
 	int lends;
@@ -53,6 +57,10 @@ void gantry_log_init(void);
 const char *gantry_last_error(void);
 void gantry_clear_error(void);
 
+// gantry_exists tells whether this FFmpeg has an encoder of that name.
+int gantry_exists(const char *name);
+// gantry_open also checks every option's name and value, before it looks for the device: one that the encoder does not know is
+// AVERROR_OPTION_NOT_FOUND with its key in unused. AVERROR_EXPERIMENTAL: this libavcodec is older than config->version.
 int gantry_open(const gantry_config *config, gantry_encoder **out, char *unused, int unused_size);
 // gantry_send codes the picture in p0..p2, which are only read during the call; without p0 it ends the stream.
 int gantry_send(gantry_encoder *e, const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, int s0, int s1, int s2,

@@ -29,6 +29,8 @@ type Suite struct {
 	Scales bool
 	// Sibling: its conversions are those of another back end, which runs the whole suite.
 	Sibling bool
+	// Least is the smallest side in pixels that it codes, 0: 16.
+	Least int
 }
 
 // Format returns a format of 30 pictures a second in BT.709.
@@ -128,6 +130,9 @@ func Decode(tb testing.TB, codec media.Codec, packets []*media.Packet, width, he
 	file := filepath.Join(tb.TempDir(), "stream")
 	var stream bytes.Buffer
 	for _, p := range packets {
+		if delimiter := []byte{0x12, 0}; codec == media.AV1 && !bytes.HasPrefix(p.Data, delimiter) {
+			stream.Write(delimiter) // files have one before each temporal unit, RTP has none
+		}
 		stream.Write(p.Data)
 	}
 	if err := os.WriteFile(file, stream.Bytes(), 0o600); err != nil {
