@@ -143,7 +143,7 @@ const (
 	patience = 2 * time.Second
 	// lookAgain is how often a running device is asked for its signal without being told to: not every driver has events, or
 	// has them for everything.
-	lookAgain = time.Second
+	lookAgain = 500 * time.Millisecond
 )
 
 // Read waits for the next picture. Pictures that the driver marks as damaged are skipped and counted.
@@ -207,7 +207,8 @@ func (s *Source) read(ctx context.Context) (*media.Frame, error) {
 	}
 }
 
-// lookNowAndThen looks at the signal of a digital input. A driver that cannot tell while it streams is believed to have one.
+// lookNowAndThen looks at the signal of a digital input every lookAgain. A driver that cannot tell while it streams is believed
+// to have one.
 func (s *Source) lookNowAndThen(now time.Duration) error {
 	if !s.run.signal.digital || (now-s.run.looked).Abs() < lookAgain {
 		return nil

@@ -64,6 +64,7 @@ var rules = []rule{
 	{"cmd/gantry-relay", []string{".", "relay", "=encoder/libav/sound", "systemd", "internal/config", "internal/rtc", "internal/proto"}, choose},
 
 	{"internal/testkit", []string{"internal/testkit", "=device", "=encoder", "=uplink", "=relay"}, support},
+	{"internal/testkit/vivid", []string{"internal/v4l2"}, support},
 	{"internal/e2e", []string{"internal/testkit"}, support},
 	{"internal/bench", []string{"*"}, support},
 	{"internal/bench", []string{"internal/bench", "media"}, support},

@@ -74,7 +74,11 @@ func RunBenchmarks(b *testing.B, o Options, pattern string, args ...string) {
 func RunTests(t *testing.T, o Options, pattern string) {
 	t.Helper()
 	Need(t)
-	o.Cmd = []string{TestBinary(t), "-test.v", "-test.run=" + pattern, "-test.timeout=300s"}
+	timeout := "300s"
+	if o.TimeTravel {
+		timeout = "3h" // of the guest's clock, which a test that hangs brings forward in no time
+	}
+	o.Cmd = []string{TestBinary(t), "-test.v", "-test.run=" + pattern, "-test.timeout=" + timeout}
 	var output bytes.Buffer
 	o.Stdout, o.Stderr = &output, &output
 	if testing.Verbose() {
