@@ -52,6 +52,7 @@ type track struct {
 	order h264.Order
 	h265  parameterSets265
 	facts string // what Update was last told: the SPS
+	lost  bool   // something is missing before the next access unit
 }
 
 // NewFeed publishes tracks of access units under name. The Feed ends with Close or when Done is closed.
@@ -85,6 +86,9 @@ func (f *Feed) Fault(code, reason string) {
 	}
 	f.faults[code] = f.now()
 }
+
+// Lost tells that something of a track is missing before what comes next.
+func (f *Feed) Lost(i int) { f.tracks[i].lost = true }
 
 // Video takes one access unit as NAL units, in coding order. The memory of nalus may be reused after the call.
 func (f *Feed) Video(i int, pts, dts time.Duration, nalus [][]byte) {
@@ -150,8 +154,10 @@ func (f *Feed) Audio(i int, pts time.Duration, frame []byte) {
 }
 
 func (f *Feed) write(i int, pts, dts time.Duration, key bool, data []byte) {
-	pts, dts = f.place(&f.tracks[i], pts, dts)
-	f.pub.Write(&media.Packet{Track: uint8(i), PTS: pts, DTS: dts, Start: true, End: true, Key: key, Data: data})
+	t := &f.tracks[i]
+	pts, dts = f.place(t, pts, dts)
+	f.pub.Write(&media.Packet{Track: uint8(i), PTS: pts, DTS: dts, Start: true, End: true, Key: key, Lost: t.lost, Data: data})
+	t.lost = false
 	f.fade()
 }
 

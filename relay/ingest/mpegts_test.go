@@ -1,0 +1,234 @@
+package ingest_test
+
+import (
+	"bytes"
+	"io"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts"
+	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts/codecs"
+
+	"gantry/internal/testkit"
+	"gantry/media"
+	"gantry/relay"
+	"gantry/relay/ingest"
+)
+
+var (
+	vps265 = []byte{0x40, 0x01, 0x0c, 0x01}
+	sps265 = []byte{0x42, 0x01, 0x01, 0x01, 0x60, 0x00, 0x00, 0x03, 0x00, 0x90, 0x00, 0x00, 0x03, 0x00, 0x00, 0x03, 0x00, 0x78, 0xa0, 0x03,
+		0xc0, 0x80, 0x10, 0xe5, 0x96, 0x66, 0x69, 0x24, 0xca, 0xe0, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x01, 0xe0, 0x80}
+	pps265 = []byte{0x44, 0x01, 0xc1, 0x72, 0xb4, 0x62, 0x40}
+	idr265 = []byte{0x26, 0x01, 0xaf, 0x08}
+)
+
+// sent is one programme as it was sent, from the given time on: n pictures 33 ms apart, a key frame every 10.
+func sent(t testing.TB, from time.Duration, n int, video mpegts.Codec, sound bool) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	v := &mpegts.Track{Codec: video}
+	tracks := []*mpegts.Track{v}
+	a := &mpegts.Track{Codec: &codecs.MPEG4Audio{Config: mpeg4audio.AudioSpecificConfig{Type: mpeg4audio.ObjectTypeAACLC, SampleRate: 48000, ChannelConfig: 2, ChannelCount: 2}}}
+	if sound {
+		tracks = append(tracks, a)
+	}
+	w := &mpegts.Writer{W: &b, Tracks: tracks}
+	if err := w.Initialize(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		at := int64(from*9/100_000) + int64(i)*2970
+		var err error
+		switch long := append(bytes.Clone(slice), make([]byte, 400)...); {
+		case video.IsVideo() && i%10 == 0:
+			if _, ok := video.(*codecs.H265); ok {
+				err = w.WriteH265(v, at, at, [][]byte{vps265, sps265, pps265, idr265})
+			} else {
+				err = w.WriteH264(v, at, at, [][]byte{sps, pps, append(bytes.Clone(idr), make([]byte, 400)...)})
+			}
+		default:
+			if _, ok := video.(*codecs.H265); ok {
+				err = w.WriteH265(v, at, at, [][]byte{{0x02, 0x01, 0xd0, 0x09}})
+			} else {
+				err = w.WriteH264(v, at, at, [][]byte{bytes.ReplaceAll(long, []byte{0, 0}, []byte{7, 7})})
+			}
+		}
+		if err == nil && sound {
+			err = w.WriteMPEG4Audio(a, at, [][]byte{{1, 2, 3, 4}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+// play publishes ts and returns what a subscriber that comes anew when it must has got, and the faults that were named.
+func play(t *testing.T, ts []byte) (got []media.Packet, tracks [][]media.Track, codes []string) {
+	t.Helper()
+	hub := relay.NewHub(relay.Default(), quiet)
+	defer hub.Close()
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- ingest.ReadTS(r, hub, "a", relay.Publisher{}, quiet, func(*ingest.Feed) {})
+		_ = r.Close()
+	}()
+	var sub *relay.Subscription
+	pull := func() {
+		for {
+			if sub == nil {
+				var err error
+				if sub, err = hub.Subscribe("a", relay.Want{}); err != nil {
+					return
+				}
+				tracks = append(tracks, sub.Tracks())
+			}
+			packets, err := sub.Take(nil)
+			for _, p := range packets {
+				got = append(got, *p)
+			}
+			if err != nil {
+				_ = sub.Close()
+				sub = nil
+				continue
+			}
+			if len(packets) == 0 {
+				return
+			}
+		}
+	}
+	for len(ts) > 0 {
+		n := min(188, len(ts))
+		if _, err := w.Write(ts[:n]); err != nil {
+			t.Fatal(err)
+		}
+		ts = ts[n:]
+		pull()
+		for _, s := range hub.Streams() {
+			for _, p := range s.Publishers {
+				for _, f := range p.Faults {
+					if !slices.Contains(codes, f.Code) {
+						codes = append(codes, f.Code)
+					}
+				}
+			}
+		}
+	}
+	_ = w.Close()
+	if err := <-ended; err != io.EOF {
+		t.Fatal(err)
+	}
+	pull()
+	if sub != nil {
+		_ = sub.Close()
+	}
+	return got, tracks, codes
+}
+
+func pictures(got []media.Packet) (n, keys, lost int) {
+	for _, p := range got {
+		if p.Track == 0 {
+			n++
+			if p.Key {
+				keys++
+			}
+			if p.Lost {
+				lost++
+			}
+		}
+	}
+	return n, keys, lost
+}
+
+// without drops the n-th packet from the middle of a picture.
+func without(ts []byte, n int) []byte {
+	return slices.Concat(ts[:n*188], ts[(n+1)*188:])
+}
+
+func TestMissingPacketsAreNamed(t *testing.T) {
+	whole := sent(t, 0, 40, &codecs.H264{}, false)
+	got, _, codes := play(t, whole)
+	if n, keys, lost := pictures(got); n < 39 || keys != 4 || lost != 0 || len(codes) != 0 {
+		t.Fatalf("%d pictures, %d key frames, %d lost, faults %v", n, keys, lost, codes)
+	}
+	got, _, codes = play(t, without(whole, 61))
+	if n, keys, lost := pictures(got); n < 37 || keys < 3 || lost != 1 || !slices.Equal(codes, []string{"mpeg-ts"}) {
+		t.Errorf("a packet less: %d pictures, %d key frames, %d lost, faults %v", n, keys, lost, codes)
+	}
+	noisy := slices.Concat(whole[:60*188], bytes.Repeat([]byte("noise"), 100), whole[60*188:])
+	got, _, codes = play(t, noisy)
+	if n, keys, lost := pictures(got); n < 38 || keys != 4 || lost > 1 || !slices.Contains(codes, "mpeg-ts") {
+		t.Errorf("noise: %d pictures, %d key frames, %d lost, faults %v", n, keys, lost, codes)
+	}
+}
+
+func TestProgrammeChanges(t *testing.T) {
+	first := sent(t, 0, 30, &codecs.H264{}, false)
+	for _, c := range []struct {
+		name   string
+		second []byte
+		tracks [][]media.Codec
+		codes  []string
+	}{
+		{"sound joins", sent(t, time.Second, 30, &codecs.H264{}, true), [][]media.Codec{{media.H264}, {media.H264, media.AAC}}, []string{"programme"}},
+		{"another codec", sent(t, time.Second, 30, &codecs.H265{}, false), [][]media.Codec{{media.H264}, {media.H265}}, []string{"programme"}},
+		{"the same from another start", sent(t, time.Hour, 30, &codecs.H264{}, false), [][]media.Codec{{media.H264}}, []string{"timestamps"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, tracks, codes := play(t, slices.Concat(first, c.second))
+			var seen [][]media.Codec
+			for _, ts := range tracks {
+				var names []media.Codec
+				for _, t := range ts {
+					names = append(names, t.Codec)
+				}
+				seen = append(seen, names)
+			}
+			for _, want := range c.codes {
+				if !slices.Contains(codes, want) {
+					t.Errorf("faults %v, want %v", codes, c.codes)
+				}
+			}
+			if len(seen) != len(c.tracks) {
+				t.Fatalf("a viewer saw %v, want %v", seen, c.tracks)
+			}
+			for i := range seen {
+				if !slices.Equal(seen[i], c.tracks[i]) {
+					t.Errorf("a viewer saw %v, want %v", seen, c.tracks)
+				}
+			}
+			if n, keys, _ := pictures(got); n < 55 || keys != 6 {
+				t.Errorf("%d pictures, %d key frames of 60 and 6", n, keys)
+			}
+			for i := 1; i < len(got); i++ {
+				if got[i].Track == got[i-1].Track && got[i].DTS <= got[i-1].DTS {
+					t.Errorf("packet %d comes %v after the one before", i, got[i].DTS-got[i-1].DTS)
+				}
+			}
+		})
+	}
+}
+
+// Another size in mid-stream: the same viewers go on, and are told.
+func TestSizeChanges(t *testing.T) {
+	other := []byte{0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f, 0xf9, 0x70, 0x11, 0x00, 0x00, 0x03, 0x00, 0x01, 0x00, 0x00, 0x03, 0x00, 0x3c, 0x0f, 0x16, 0x2e, 0x48} // 640x360
+	hub, f := newFeed(t, media.Track{Codec: media.H264, ClockRate: 90000})
+	f.Video(0, 0, 0, [][]byte{sps, pps, idr})
+	sub, err := hub.Subscribe("a", relay.Want{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Video(0, 40*time.Millisecond, 40*time.Millisecond, [][]byte{other, pps, idr})
+	testkit.Eventually(t, time.Second, "the new size is known", func() bool { return sub.Tracks()[0].Width == 640 })
+	got, err := sub.Pull(t.Context(), nil)
+	for err == nil && len(got) < 2 {
+		got, err = sub.Pull(t.Context(), got)
+	}
+	if err != nil || !got[1].Key || !bytes.Contains(got[1].Data, other) {
+		t.Errorf("%v: %+v", err, got)
+	}
+}
