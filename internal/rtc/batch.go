@@ -78,14 +78,12 @@ func (p *Port) NewBatch() (*Batch, error) {
 		if !s.v4 {
 			i = 1
 		}
-		var err error = unix.EBADF
-		s.control(func(fd int) {
-			// A descriptor of its own: writers of the shared one wait for each other.
-			b.fds[i], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-			if _, e := unix.GetsockoptInt(fd, unix.SOL_UDP, unix.UDP_SEGMENT); e != nil {
+		var err error
+		if b.fds[i], err = s.sender(); err == nil {
+			if _, e := unix.GetsockoptInt(b.fds[i], unix.SOL_UDP, unix.UDP_SEGMENT); e != nil {
 				b.segment = false
 			}
-		})
+		}
 		if err != nil {
 			return nil, errors.Join(err, b.Close())
 		}
