@@ -65,7 +65,10 @@ func limit(ctx context.Context, bitrate int, file string) error {
 		case <-ticker.C:
 		}
 		payloads := pack.Payload(1200-12, load.Stamped(picture.Units[i%len(picture.Units)], time.Now()))
-		if err := s.picture(payloads, uint32(i*3000)); err != nil {
+		if err := s.send(payloads, uint32(i*3000)); err != nil {
+			return err
+		}
+		if err := s.send(load.Silence, uint32(i*1600)); err != nil { // as the publisher does
 			return err
 		}
 	}
@@ -87,7 +90,8 @@ type bareSender struct {
 	ctls [64][unix.SizeofCmsghdr + 8]byte
 }
 
-func (s *bareSender) picture(payloads [][]byte, ts uint32) error {
+// send sends one picture, or sound, to everybody.
+func (s *bareSender) send(payloads [][]byte, ts uint32) error {
 	used, n := 0, 0
 	first := s.seq
 	for r := range s.names {

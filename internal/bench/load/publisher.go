@@ -20,6 +20,9 @@ import (
 	"github.com/pion/webrtc/v4"
 )
 
+// Silence is the sound that goes with each picture: one Opus packet of 20 ms.
+var Silence = [][]byte{{0xfc, 0xff, 0xfe}}
+
 // A Publisher publishes a Picture and silence over WHIP in real time.
 type Publisher struct {
 	picture  *Picture
@@ -171,10 +174,10 @@ func (p *Publisher) run() {
 			_ = p.video.WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, Marker: i == len(payloads)-1, SequenceNumber: seq,
 				Timestamp: uint32(count * 90000 / p.picture.Rate)}, Payload: payload})
 		}
-		// Silence, as much of it as there is picture: three packets of 20 ms for two pictures would be exact.
+		// A packet for a picture, where three for two would be exact.
 		soundSeq++
 		_ = p.audio.WriteRTP(&rtp.Packet{Header: rtp.Header{Version: 2, SequenceNumber: soundSeq, Timestamp: uint32(count * 48000 / p.picture.Rate)},
-			Payload: []byte{0xfc, 0xff, 0xfe}})
+			Payload: Silence[0]})
 		frame++
 		count++
 	}
