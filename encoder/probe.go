@@ -17,10 +17,8 @@ import (
 )
 
 const (
-	// probeFrames is how many pictures a full trial codes.
+	// probeFrames is how many pictures a trial codes.
 	probeFrames = 30
-	// quickFrames is how many Best codes: enough for a key frame, pictures after it, and one more key frame on demand.
-	quickFrames = 6
 	// probeTime bounds one trial: an encoder that hangs is no encoder.
 	probeTime = 20 * time.Second
 	// probePSNR is what a decoded picture must have in dB: an encoder that works is far above, a broken one far below.
@@ -55,46 +53,51 @@ type Result struct {
 	PSNR       float64 `json:"psnr_db,omitempty"` // of the worst picture's luma; 0: not compared
 	Bitrate    int     `json:"bitrate,omitempty"` // bit/s that came out
 	Profile    string  `json:"profile,omitempty"`
+	Delay      float64 `json:"delay_ms,omitempty"`     // from a picture's going in to its coming out, on average
+	KeyDelay   float64 `json:"key_delay_ms,omitempty"` // the same for a key frame that was asked for
 
 	slow bool // the only thing against it
 }
 
 // Probe tries each backend that codes what t wants, one after the other, and returns the results in rank: those that pass
-// first, hardware before software, else as given. It takes about a second per software encoder.
+// first, then those that are only too slow, the fastest of them first; hardware before software, else as given. It takes about
+// a second per software encoder.
 func Probe(ctx context.Context, backends []Backend, t Trial) []Result {
 	results := make([]Result, 0, len(backends))
 	for _, b := range wanted(backends, t) {
-		results = append(results, t.try(ctx, b, probeFrames))
+		results = append(results, t.try(ctx, b))
 	}
 	slices.SortStableFunc(results, func(a, b Result) int {
-		return cmp.Or(-compare(a.OK, b.OK), -compare(a.Hardware, b.Hardware))
+		if a.slow && b.slow {
+			return cmp.Compare(b.speed(), a.speed())
+		}
+		return cmp.Or(-compare(a.OK, b.OK), -compare(a.slow, b.slow), -compare(a.Hardware, b.Hardware))
 	})
 	return results
 }
 
-// Best tries the backends in rank with a few pictures each and returns the first that passes; where none does but some are
-// only too slow, the fastest of those. The results say what was tried. It returns ErrUnavailable when nothing works.
-func Best(ctx context.Context, backends []Backend, t Trial) (Backend, []Result, error) {
-	var results []Result
-	best, fastest := Backend{}, 0.0
-	for _, b := range wanted(backends, t) {
-		r := t.try(ctx, b, quickFrames)
-		results = append(results, r)
-		if r.OK {
-			return b, results, nil
+// Rank is Probe, and returns in rank the backends that work, be it too slowly. It returns ErrUnavailable when none does.
+func Rank(ctx context.Context, backends []Backend, t Trial) ([]Backend, []Result, error) {
+	results := Probe(ctx, backends, t)
+	var ranked []Backend
+	for _, r := range results {
+		if !r.OK && !r.slow {
+			continue
 		}
-		if r.slow && r.FPS > fastest {
-			best, fastest = b, r.FPS
-		}
-		if err := ctx.Err(); err != nil {
-			return Backend{}, results, err
-		}
+		i := slices.IndexFunc(backends, func(b Backend) bool { return b.Name == r.Encoder && b.Codec.String() == r.Codec })
+		ranked = append(ranked, backends[i])
 	}
-	if fastest > 0 {
-		return best, results, nil
+	if err := ctx.Err(); err != nil {
+		return nil, results, err
 	}
-	return Backend{}, results, fmt.Errorf("choose an encoder for %v: %w", t.Format, unavailable(results))
+	if len(ranked) == 0 {
+		return nil, results, fmt.Errorf("choose an encoder for %v: %w", t.Format, unavailable(results))
+	}
+	return ranked, results, nil
 }
+
+// speed is pictures per second: a core's worth counts, not what a busy machine lets through at the moment.
+func (r Result) speed() float64 { return max(r.FPS, r.FPSPerCore) }
 
 func unavailable(results []Result) error {
 	if len(results) == 0 {
@@ -132,7 +135,7 @@ func compare(a, b bool) int {
 // Table writes results as text, one encoder a line.
 func Table(w io.Writer, results []Result) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "ENCODER\tCODEC\tKIND\tFPS\tFPS/CORE\tPSNR\tRESULT")
+	fmt.Fprintln(tw, "ENCODER\tCODEC\tKIND\tFPS\tFPS/CORE\tPSNR\tDELAY ms\tKEY ms\tRESULT")
 	for _, r := range results {
 		kind, result := "software", "ok"
 		if r.Hardware {
@@ -141,8 +144,8 @@ func Table(w io.Writer, results []Result) error {
 		if !r.OK {
 			result = r.Reason
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Encoder, r.Codec, kind, figure(r.FPS), figure(r.FPSPerCore),
-			figure(r.PSNR), result)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Encoder, r.Codec, kind, figure(r.FPS), figure(r.FPSPerCore),
+			figure(r.PSNR), figure(r.Delay), figure(r.KeyDelay), result)
 	}
 	return tw.Flush()
 }
@@ -155,11 +158,11 @@ func figure(v float64) string {
 }
 
 // try runs one encoder.
-func (t Trial) try(ctx context.Context, b Backend, frames int) Result {
+func (t Trial) try(ctx context.Context, b Backend) Result {
 	r := Result{Encoder: b.Name, Codec: b.Codec.String(), Hardware: b.Hardware}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	switch err := t.run(ctx, b, frames, &r); {
+	switch err := t.run(ctx, b, &r); {
 	case err == nil:
 		r.OK = true
 	case errors.Is(err, context.DeadlineExceeded):
@@ -174,7 +177,8 @@ func (t Trial) try(ctx context.Context, b Backend, frames int) Result {
 var errSlow = errors.New("too slow")
 
 // run codes the pictures, then checks what came out.
-func (t Trial) run(ctx context.Context, b Backend, frames int, r *Result) error {
+func (t Trial) run(ctx context.Context, b Backend, r *Result) error {
+	const frames, askAt = probeFrames, probeFrames * 2 / 3
 	p := t.Params
 	p.Codec = b.Codec
 	in := t.Format
@@ -184,7 +188,7 @@ func (t Trial) run(ctx context.Context, b Backend, frames int, r *Result) error 
 	if !slices.Contains(b.Inputs, in.FourCC) {
 		return fmt.Errorf("takes no %v pictures", in.FourCC)
 	}
-	scene, err := drawScene(in, min(frames, 8))
+	scene, err := drawScene(in, 8)
 	if err != nil {
 		return err
 	}
@@ -193,9 +197,8 @@ func (t Trial) run(ctx context.Context, b Backend, frames int, r *Result) error 
 	if err != nil {
 		return err
 	}
-	askAt := frames * 2 / 3
 	wall, cpu := time.Now(), processTime()
-	packets, err := code(ctx, e, scene, frames, askAt)
+	packets, delays, err := code(ctx, e, scene, frames, askAt)
 	if err != nil {
 		return err
 	}
@@ -208,18 +211,19 @@ func (t Trial) run(ctx context.Context, b Backend, frames int, r *Result) error 
 	if err := checkPackets(packets, scene, frames, askAt); err != nil {
 		return err
 	}
-	size := 0
-	for _, p := range packets {
+	size, delay := 0, time.Duration(0)
+	for n, p := range packets {
 		size += 8 * len(p.Data)
+		delay += delays[n] / frames
 	}
+	r.Delay, r.KeyDelay = 1e3*delay.Seconds(), 1e3*delays[askAt].Seconds()
 	r.Bitrate = int(float64(size) / float64(frames) * in.Rate.Float())
 	if t.Decoder != nil {
 		if r.PSNR, err = t.watch(b, e.Track(), packets, scene); err != nil {
 			return err
 		}
 	}
-	// A core's worth of pictures counts, not what a busy machine lets through at the moment.
-	if fps := max(r.FPS, r.FPSPerCore); fps < in.Rate.Float() {
+	if fps := r.speed(); fps < in.Rate.Float() {
 		return fmt.Errorf("%w: %.0f pictures per second of %v", errSlow, fps, in.Rate)
 	}
 	return nil
@@ -268,10 +272,12 @@ func (s scene) at(n int) int {
 
 func (s scene) pts(n int) time.Duration { return time.Hour + time.Duration(n)*s.format.Rate.Interval() }
 
-// code encodes frames pictures, asking for a key frame at askAt, closes e and returns all packets.
-func code(ctx context.Context, e Encoder, s scene, frames, askAt int) ([]*media.Packet, error) {
+// code encodes frames pictures, asking for a key frame at askAt, closes e and returns all packets, with how long after its
+// picture went in the n-th came out.
+func code(ctx context.Context, e Encoder, s scene, frames, askAt int) ([]*media.Packet, []time.Duration, error) {
 	type outcome struct {
 		packets []*media.Packet
+		times   []time.Time
 		err     error
 	}
 	done := make(chan outcome, 1)
@@ -280,17 +286,19 @@ func code(ctx context.Context, e Encoder, s scene, frames, askAt int) ([]*media.
 		for o.err == nil {
 			var p *media.Packet
 			if p, o.err = e.Read(ctx); o.err == nil {
-				o.packets = append(o.packets, p)
+				o.packets, o.times = append(o.packets, p), append(o.times, time.Now())
 			}
 		}
 		done <- o
 	}()
 	var err error
+	var sent []time.Time
 	for n := 0; n < frames && err == nil; n++ {
 		drawn := s.frames[s.at(n)]
 		// The same pixels come again at another time: a Frame's fields are not written once it has been handed on.
 		f := media.NewFrame(drawn.Format, drawn.Planes, again{drawn})
 		f.PTS, f.Seq, f.Slot = s.pts(n), uint32(n), drawn.Slot
+		sent = append(sent, time.Now())
 		err = e.Encode(ctx, f, n == askAt)
 		f.Release()
 	}
@@ -299,7 +307,11 @@ func code(ctx context.Context, e Encoder, s scene, frames, askAt int) ([]*media.
 	if o.err == io.EOF {
 		o.err = nil
 	}
-	return o.packets, cmp.Or(err, closeErr, o.err)
+	delays := make([]time.Duration, min(len(sent), len(o.times)))
+	for n := range delays {
+		delays[n] = o.times[n].Sub(sent[n])
+	}
+	return o.packets, delays, cmp.Or(err, closeErr, o.err)
 }
 
 // again is the memory of a Frame that shows another's pixels.
@@ -319,6 +331,10 @@ func checkPackets(packets []*media.Packet, s scene, frames, askAt int) error {
 		case n == 0 && !p.Key:
 			return errors.New("the first picture is no key frame")
 		case n == askAt && !p.Key:
+			late := slices.IndexFunc(packets[n:], func(p *media.Packet) bool { return p.Key })
+			if late > 0 {
+				return fmt.Errorf("a key frame comes %d pictures after it was asked for", late)
+			}
 			return errors.New("no key frame where one was asked for")
 		}
 	}

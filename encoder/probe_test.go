@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -98,11 +99,10 @@ func TestProbeRanksAndSaysWhyNot(t *testing.T) {
 	}
 	t.Logf("\n%s", &table)
 	want := []struct{ name, reason string }{
-		{"chip", ""}, {"soft", ""},
+		{"chip", ""}, {"soft", ""}, {"slow", "too slow"},
 		{"absent", "no /dev/dri/renderD128"},
 		{"deaf", "no key frame where one was asked for"},
 		{"lossy", "access units of 30 pictures"},
-		{"slow", "too slow"},
 		{"packed", "takes no YU12 pictures"},
 	}
 	if len(results) != len(want) {
@@ -114,35 +114,42 @@ func TestProbeRanksAndSaysWhyNot(t *testing.T) {
 			t.Errorf("rank %d: %+v, want %+v", i, r, w)
 		}
 	}
-	b, err := json.Marshal(results[2])
+	b, err := json.Marshal(results[3])
 	if err != nil || !strings.Contains(string(b), `"encoder":"absent","codec":"H264","hardware":true,"ok":false,"reason":`) {
 		t.Errorf("JSON %s, %v", b, err)
 	}
 }
 
-func TestBestTakesTheFirstThatWorks(t *testing.T) {
+func TestRankKeepsWhatWorks(t *testing.T) {
 	ctx := context.Background()
-	b, results, err := encoder.Best(ctx, []encoder.Backend{
-		backend("soft", false, fake{}), absent("absent"), backend("deaf", true, fake{ignores: true}), backend("soft2", false, fake{}),
-	}, trial)
-	if err != nil || b.Name != "soft" || len(results) != 3 {
-		t.Errorf("chose %s, %v, %+v", b.Name, err, results)
+	names := func(list []encoder.Backend) (names []string) {
+		for _, b := range list {
+			names = append(names, b.Name)
+		}
+		return names
 	}
-	b, _, err = encoder.Best(ctx, []encoder.Backend{
-		absent("absent"), backend("slower", false, fake{delay: 80 * time.Millisecond}), backend("slow", false, fake{delay: 40 * time.Millisecond}),
+	b, results, err := encoder.Rank(ctx, []encoder.Backend{
+		backend("soft", false, fake{}), absent("absent"), backend("deaf", true, fake{ignores: true}),
+		backend("slower", false, fake{delay: 50 * time.Millisecond}), backend("slow", false, fake{delay: 40 * time.Millisecond}),
+		backend("chip", true, fake{}),
 	}, trial)
-	if err != nil || b.Name != "slow" {
-		t.Errorf("where all are slow: %s, %v", b.Name, err)
+	if err != nil || !slices.Equal(names(b), []string{"chip", "soft", "slow", "slower"}) || len(results) != 6 {
+		t.Errorf("ranked %v, %v, %+v", names(b), err, results)
+	}
+	for _, r := range results {
+		if r.Encoder == "slow" && (r.Delay < 30 || r.KeyDelay < 30 || r.Delay > 2000) {
+			t.Errorf("a picture that takes 40 ms is out after %v ms, a key frame after %v", r.Delay, r.KeyDelay)
+		}
 	}
 	for _, none := range [][]encoder.Backend{nil, {absent("absent")}} {
-		if _, _, err = encoder.Best(ctx, none, trial); !errors.Is(err, encoder.ErrUnavailable) {
+		if _, _, err = encoder.Rank(ctx, none, trial); !errors.Is(err, encoder.ErrUnavailable) {
 			t.Errorf("with nothing: %v", err)
 		}
 		t.Log(err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if _, _, err := encoder.Best(ctx, []encoder.Backend{backend("stuck", true, fake{hangs: true})}, trial); err == nil {
+	if _, _, err := encoder.Rank(ctx, []encoder.Backend{backend("stuck", true, fake{hangs: true})}, trial); err == nil {
 		t.Error("a stuck encoder was chosen")
 	}
 }

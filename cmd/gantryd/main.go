@@ -39,6 +39,9 @@ Flags:
 The file's uplinks are the destinations, over WHIP, SRT or RTMP; docs/destinations.md describes them. Each can be started and
 stopped on the page, or by POST to /api/v1/uplinks/NAME/start or stop there.
 
+Where encoder.backend is auto, each encoder for the codec codes 30 pictures of the input's size and rate at the start; the best
+that works is used, and the next takes over where one stops producing.
+
 A file that SIGHUP finds to be bad is reported and changes nothing. A good one changes what differs: bitrate and GOP in the
 running encoder, source, encoder or destinations one by one; the address of the page takes a restart.
 

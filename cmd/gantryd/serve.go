@@ -40,6 +40,7 @@ type box struct {
 	session *pipeline.Session
 	health  *health.Set
 	began   time.Time
+	ranking ranking
 	reloads reloads
 }
 
@@ -49,9 +50,11 @@ func serve(ctx context.Context, file, pprofAddr string, level *slog.LevelVar, lo
 	if err != nil {
 		return err
 	}
-	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now()}
+	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now(), ranking: ranking{}}
 	b.setLevel(c.Log)
-	b.session = pipeline.New(spec(c, log), slate, b.health, log)
+	first := spec(c, log)
+	b.ranking.try(ctx, &first, log)
+	b.session = pipeline.New(first, slate, b.health, log)
 
 	// In the order in which they stop: the media first, while the page and the watchdog still work.
 	g := supervise.NewGroup(log)
@@ -154,7 +157,9 @@ func (b *box) reload() {
 		b.log.Warn("the address of the page changes at the next start", "address", c.HTTP)
 	}
 	b.setLevel(c.Log)
-	b.session.Apply(spec(c, b.log))
+	next := spec(c, b.log)
+	b.ranking.apply(&next)
+	b.session.Apply(next)
 	b.config = c
 	b.log.Info("configuration reloaded", "config", b.file)
 }
