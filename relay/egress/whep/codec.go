@@ -31,6 +31,21 @@ func rtpmap(t media.Track) string {
 	return ""
 }
 
+// efficiency ranks codecs by how good a picture they give for a bit rate; more is better.
+func efficiency(c media.Codec) int {
+	switch c {
+	case media.AV1:
+		return 4
+	case media.H265:
+		return 3
+	case media.VP9:
+		return 2
+	case media.H264:
+		return 1
+	}
+	return 0
+}
+
 // decodes ranks how well a format that a client offers suits a track: 0 not at all, more is better.
 func decodes(offered map[string]string, t media.Track) int {
 	switch t.Codec {

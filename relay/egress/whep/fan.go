@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +38,7 @@ type fan struct {
 	batch  *rtc.Batch
 	count  Stats // the loop's own; published every tick
 	media  *line
+	view   view
 	cancel context.CancelFunc // ends run
 	log    *slog.Logger
 
@@ -186,7 +188,7 @@ func (f *fan) add(p *media.Packet, now time.Time) {
 		f.media.keyed, f.media.asked = now, time.Time{}
 	}
 	if p.Lost && h.track.Codec.Video() {
-		f.wantKey()
+		f.wantKey(h)
 	}
 }
 
@@ -230,6 +232,9 @@ func (f *fan) serve() time.Duration {
 			if v.video != nil {
 				v.wait(f)
 			}
+		}
+		if v.target != nil {
+			v.cross(f)
 		}
 		if v.waiting {
 			again = min(again, v.begin(f))
@@ -313,23 +318,33 @@ func (f *fan) put(v *viewer, packet []byte) {
 	}
 }
 
-// wantKey asks the publisher for a key frame. The Hub coalesces what many fans ask.
-func (f *fan) wantKey() {
+// wantKey asks the publisher for a key frame of h. The Hub coalesces what many fans ask.
+func (f *fan) wantKey(h *history) {
 	// A wish soon after a key frame is not passed on by the Hub: that it stays unanswered says nothing of the publisher.
 	if now := time.Now(); f.media.asked.IsZero() && now.Sub(f.media.keyed) > askEvery {
 		f.media.asked = now
 	}
 	f.count.KeyFramesAsked++
-	f.sub.Feedback(media.Feedback{KeyFrame: true})
+	f.sub.Feedback(media.Feedback{KeyFrame: true, Tracks: 1 << slices.Index(f.media.tracks, h)})
 }
 
 // prepare is called when a viewer is on its way: by the time it has connected, a key frame can be there.
 func (f *fan) prepare() {
+	var layers []*history
 	for _, h := range f.media.tracks {
-		if h.track.Codec.Video() && !(h.keyed && f.age(h) < young) && f.answers() {
-			f.wantKey()
-			return
+		if h.track.Codec.Video() && (len(layers) == 0 || layers[0].track.Codec == h.track.Codec) {
+			layers = append(layers, h)
 		}
+	}
+	if len(layers) == 0 {
+		return
+	}
+	h := layers[0]
+	if live := ladder(layers, time.Now()); len(live) > 0 {
+		h = live[highest(rates(live), firstBitrate)]
+	}
+	if !(h.keyed && f.age(h) < young) && f.answers() {
+		f.wantKey(h)
 	}
 }
 
@@ -356,6 +371,10 @@ func (f *fan) join(v *viewer) {
 	f.sub.SetViewers(len(f.viewers))
 	if v.video == nil {
 		return
+	}
+	if len(v.layers) > 1 {
+		v.video.history = f.choose(v, time.Now())
+		v.video.startAt(v.video.history.next)
 	}
 	h := v.video.history
 	switch {
@@ -387,14 +406,19 @@ func (f *fan) leave(v *viewer) {
 
 // housekeep does what is due from time to time.
 func (f *fan) housekeep(now time.Time) {
-	waiting := false
+	due := f.media.asked.IsZero() || now.Sub(f.media.asked) > askEvery
+	var wanted []*history
 	for _, v := range f.viewers {
 		f.reports(v, now)
-		waiting = waiting || v.waiting
+		f.adapt(v, now)
+		if v.waiting && due && !slices.Contains(wanted, v.video.history) {
+			wanted = append(wanted, v.video.history)
+		}
 	}
-	if waiting && (f.media.asked.IsZero() || now.Sub(f.media.asked) > askEvery) {
-		f.wantKey()
+	for _, h := range wanted {
+		f.wantKey(h)
 	}
+	f.look(now)
 	f.publish()
 }
 

@@ -39,6 +39,7 @@ type history struct {
 	keyed   bool          // a whole group of pictures is here, from key on
 	newest  time.Duration // PTS
 	arrived time.Time     // when newest came
+	rate    rate
 }
 
 func newHistory(t media.Track) *history {
@@ -53,6 +54,7 @@ func (h *history) add(p *media.Packet, capture uint64, now time.Time) {
 	if p.Lost && h.next > 0 {
 		h.next++
 	}
+	h.rate.bytes += len(p.Data)
 	if p.Start {
 		h.frames++
 		if h.track.Codec.Video() && p.Key {

@@ -24,7 +24,8 @@ const maxSections = 16
 // A section is one media section of a session: what is sent in it, if anything.
 type section struct {
 	mid, kind, proto string
-	track            int // of the stream; -1: nothing is sent
+	track            int   // of the stream; -1: nothing is sent
+	layers           []int // tracks of the same codec that may be sent in track's place, and track
 	pt, rtxPT        uint8
 	rtpmap, fmtp     string
 	feedback         []string // values of a=rtcp-fb
@@ -44,6 +45,11 @@ type plan struct {
 
 func (p *plan) audioOnly() bool {
 	return !slices.ContainsFunc(p.sections, func(s section) bool { return s.kind == "video" && s.track >= 0 })
+}
+
+// has tells whether a track may be sent in one of the sections.
+func (p *plan) has(track int) bool {
+	return slices.ContainsFunc(p.sections, func(s section) bool { return s.track >= 0 && slices.Contains(s.layers, track) })
 }
 
 // bundleMID names the section whose transport all share.
@@ -231,13 +237,17 @@ func values(m *sdp.MediaDescription, key string) map[uint8]string {
 
 func rtpmaps(m *sdp.MediaDescription) map[uint8]string { return values(m, "rtpmap") }
 
-// fit chooses the track and the format for a section of the client. It returns -1 and, when the stream has such media but the
-// client cannot take it, the reason.
+// fit chooses the track and the format for a section of the client: of several codecs the best that the client has. It returns
+// -1 and, when the stream has such media but the client cannot take it, the reason.
 func (p *plan) fit(s *section, m *sdp.MediaDescription, tracks []media.Track) (int, string) {
 	var why string
+	found, bestCodec := -1, 0
 	maps, fmtps := rtpmaps(m), values(m, "fmtp")
 	for i, t := range tracks {
 		if t.Codec.Audio() != (s.kind == "audio") || p.sends(i) || t.Packing != media.RTP {
+			continue
+		}
+		if found >= 0 && efficiency(t.Codec) <= bestCodec {
 			continue
 		}
 		best := 0
@@ -254,18 +264,37 @@ func (p *plan) fit(s *section, m *sdp.MediaDescription, tracks []media.Track) (i
 			}
 		}
 		if best > 0 {
-			s.complete(m, maps, fmtps)
-			return i, ""
-		}
-		if why == "" {
+			found, bestCodec = i, efficiency(t.Codec)
+		} else if why == "" {
 			why = fmt.Sprintf("the stream's %s is %s, which the offer does not take", s.kind, describe(t))
 		}
 	}
-	return -1, why
+	if found < 0 {
+		return -1, why
+	}
+	s.complete(m, maps, fmtps)
+	offered := parameters(fmtps[s.pt])
+	s.layers = p.alike(tracks, found, func(t media.Track) bool { return decodes(offered, t) > 0 })
+	return found, ""
+}
+
+// alike returns the tracks that can be sent in the place of one, and that one.
+func (p *plan) alike(tracks []media.Track, track int, can func(media.Track) bool) []int {
+	if tracks[track].Codec.Audio() {
+		return []int{track}
+	}
+	var all []int
+	for i, t := range tracks {
+		same := t.Codec == tracks[track].Codec && t.Packing == tracks[track].Packing && t.ClockRate == tracks[track].ClockRate
+		if i == track || same && !p.sends(i) && can(t) {
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 func (p *plan) sends(track int) bool {
-	return slices.ContainsFunc(p.sections, func(s section) bool { return s.track == track })
+	return slices.ContainsFunc(p.sections, func(s section) bool { return s.track == track || slices.Contains(s.layers, track) })
 }
 
 // sameMap compares two values of a=rtpmap; the channels of mono may be left out.
@@ -338,6 +367,7 @@ func offerPlan(tracks []media.Track) (plan, error) {
 				s.pt, s.rtxPT, s.nack = 96, 97, true
 				s.feedback = []string{"nack", "nack pli", "ccm fir"}
 			}
+			s.layers = p.alike(tracks, i, func(media.Track) bool { return true })
 			s.identify()
 			p.sections = append(p.sections, s)
 			break

@@ -105,7 +105,7 @@ func (s *session) hear(b []byte) {
 			s.fan.do(false, func() {
 				s.fan.count.PLIs++
 				if v.video != nil {
-					s.fan.wantKey()
+					s.fan.wantKey(v.video.history)
 				}
 			})
 		case *rtcp.ReceiverReport:
@@ -133,6 +133,9 @@ func (s *session) loss(v *viewer, reports []rtcp.ReceptionReport) {
 					q.RTT = max(0, now.Sub(o.report.sent)-time.Duration(r.Delay)*time.Second/65536)
 				}
 				s.noteQuality(o == v.video, q)
+				if o == v.video {
+					v.adapter.hear(now, q.Lost, q.RTT)
+				}
 			}
 		}
 	})

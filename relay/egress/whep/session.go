@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,9 +33,10 @@ type session struct {
 	start  sync.Once
 	viewer atomic.Pointer[viewer]
 
-	mu      sync.Mutex
-	path    rtc.Path // known before there is a viewer
-	quality quality
+	mu        sync.Mutex
+	path      rtc.Path // known before there is a viewer
+	quality   quality
+	selection selection
 }
 
 // quality is what a viewer last reported about its video, or its sound when it sees none.
@@ -46,7 +48,7 @@ type quality struct {
 
 // newSession makes a session for plan; go connects it.
 func (s *Server) newSession(f *fan, stream string, log *slog.Logger) (*session, error) {
-	v := &session{server: s, fan: f, stream: stream, log: log, done: make(chan struct{})}
+	v := &session{server: s, fan: f, stream: stream, log: log, done: make(chan struct{}), selection: selection{track: -1}}
 	v.ctx, v.cancel = context.WithCancelCause(context.Background())
 	peer, err := s.port.NewPeer(rtc.Events{Connected: v.connected, Path: v.moved, RTCP: v.hear})
 	if err != nil {
@@ -105,13 +107,24 @@ func (s *session) join(v *viewer) {
 				continue
 			}
 			o := newOutTrack(m, s.fan.media.tracks[m.track])
+			if m.kind == "video" {
+				for _, i := range m.layers {
+					v.layers = append(v.layers, s.fan.media.tracks[i])
+				}
+			}
 			o.startAt(o.history.next)
 			v.out[m.track] = o
 			if o.history.track.Codec.Video() {
 				v.video = o
 			}
 		}
+		s.selection.mu.Lock()
+		v.wish = s.selection.wish
+		s.selection.mu.Unlock()
 		s.fan.join(v)
+		if v.video != nil {
+			s.selection.set(slices.Index(s.fan.media.tracks, v.video.history))
+		}
 		s.viewer.Store(v)
 	})
 }
@@ -168,7 +181,9 @@ func (s *session) Answer(sdp string) error {
 	if !s.plan.counter {
 		return whip.Errorf(422, "this session was not opened by an offer of ours")
 	}
+	s.mu.Lock() // extensions read the plan
 	remote, err := s.plan.accept(sdp)
+	s.mu.Unlock()
 	if err != nil {
 		return err
 	}

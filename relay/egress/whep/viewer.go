@@ -34,6 +34,7 @@ type viewer struct {
 	slot    int         // index in fan.viewers
 	budget  int         // retransmissions it may still ask for
 	refused bool        // the socket had no room for a packet of the current round
+	layering
 }
 
 // An outTrack is one track on its way to one viewer.
@@ -41,6 +42,9 @@ type outTrack struct {
 	section
 	history *history
 	base    uint32 // RTP time of PTS 0
+	origin  uint32 // base where no layer had to be moved
+	sent    uint32 // RTP time of the newest packet sent
+	whole   bool   // that packet ended its access unit
 	next    uint64 // index to send next
 	shift   uint64 // sequence number (with ROC above it) = index + shift, for those from since on
 	since   uint64
@@ -72,7 +76,8 @@ const squeezed = time.Millisecond
 func newOutTrack(s section, h *history) *outTrack {
 	// A first sequence number in the lower half leaves ROC 0 plain to see for the receiver (RFC 3711 §3.3.1).
 	first := uint64(rand.Uint32N(1 << 15))
-	return &outTrack{section: s, history: h, base: rand.Uint32(), next: h.next, last: first, rtx: uint64(rand.Uint32N(1 << 15)), stamped: -time.Hour}
+	base := rand.Uint32()
+	return &outTrack{section: s, history: h, base: base, origin: base, next: h.next, last: first, rtx: uint64(rand.Uint32N(1 << 15)), stamped: -time.Hour}
 }
 
 // startAt goes on with the packet of that index, without a gap in the sequence numbers.
@@ -144,11 +149,15 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 		}
 		buf := f.room(v, rtpHeader+captureHeader+len(e.data)+overhead)
 		f.put(v, v.sealer.Seal(o.header(buf, e, seq, stamp), e.data, o.ssrc, seq))
-		o.last = seq
+		o.last, o.sent, o.whole = seq, o.time(e), e.end
 		o.packets++
 		o.octets += uint32(len(e.data))
 		v.budget++
 		limit--
+		if e.end && o == v.video && v.arrived() {
+			o.next++ // another layer goes on from here
+			return false
+		}
 	}
 	v.budget = min(v.budget, rtxBudget)
 	return o.next == h.next
@@ -157,7 +166,7 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 // wait makes v's video pause until the next key frame.
 func (v *viewer) wait(f *fan) {
 	v.waiting, v.from, v.until = true, v.video.history.next, time.Time{}
-	f.wantKey()
+	f.wantKey(v.video.history)
 }
 
 // rtxBudget bounds the retransmissions that a viewer gets beyond what it was sent since.

@@ -1,0 +1,81 @@
+package whep
+
+import "time"
+
+// How a viewer's layer follows its path.
+const (
+	firstBitrate = 3_000_000               // bit/s that a path is trusted with before it has been heard of
+	heavyLoss    = 0.10                    // share of packets that says that the path is full; retransmission mends less
+	queueing     = 250 * time.Millisecond  // round trip beyond the shortest that says the same
+	settle       = 1500 * time.Millisecond // from a descent to its effect
+	minPatience  = 2 * time.Second         // without trouble before a larger layer is tried
+	maxPatience  = time.Minute
+	trial        = 8 * time.Second // trouble so soon after an ascent is blamed on it
+)
+
+// An adapter chooses the layer for one viewer from what is heard of its path: down at once when it is full, up when it has been
+// clear for a while, and more patiently after each ascent that failed. It has no clock of its own.
+type adapter struct {
+	level    int // of the layers from small to large
+	begun    bool
+	clear    time.Time // since when the path has been clear
+	moved    time.Time // last descent
+	tried    time.Time // last ascent
+	patience time.Duration
+	shortest time.Duration // round trip
+	full     bool          // by the newest report
+	carries  int           // bit/s, from an estimator of bandwidth; 0: there is none, or it has no opinion yet
+}
+
+// hear takes a reception report: the share of packets lost since the last, and the round trip, 0 when it is not known.
+func (a *adapter) hear(now time.Time, lost float64, rtt time.Duration) {
+	if rtt > 0 && (a.shortest == 0 || rtt < a.shortest) {
+		a.shortest = rtt
+	}
+	a.full = lost > heavyLoss || rtt > 0 && rtt > 2*a.shortest+queueing
+	if a.full || a.clear.IsZero() {
+		a.clear = now
+	}
+}
+
+// next returns the level to be at, given the bit rates of all layers from small to large.
+func (a *adapter) next(now time.Time, rates []int) int {
+	top := len(rates) - 1
+	if !a.begun {
+		a.begun, a.level, a.patience, a.clear = true, highest(rates, firstBitrate), minPatience, now
+	}
+	a.level = min(a.level, top)
+	over := a.carries > 0 && rates[a.level] > a.carries
+	switch {
+	case (a.full || over) && a.level > 0 && now.Sub(a.moved) > settle:
+		if now.Sub(a.tried) < trial {
+			a.patience = min(2*a.patience, maxPatience)
+		}
+		a.level--
+		if over {
+			a.level = min(a.level, highest(rates, a.carries))
+		}
+		a.moved, a.clear, a.full = now, now, false
+	case !a.full && !over && a.level < top && now.Sub(a.clear) >= a.patience:
+		if a.carries > 0 && rates[a.level+1]+rates[a.level+1]/8 > a.carries {
+			break // known not to fit
+		}
+		if now.Sub(a.tried) > 4*trial {
+			a.patience = max(a.patience/2, minPatience)
+		}
+		a.level++
+		a.tried, a.clear = now, now
+	}
+	return a.level
+}
+
+// highest returns the largest level that fits, or the smallest of all.
+func highest(rates []int, fits int) int {
+	level := 0
+	for i, r := range rates {
+		if r <= fits {
+			level = i
+		}
+	}
+	return level
+}
