@@ -18,6 +18,7 @@ import (
 	"gantry/internal/secret"
 	"gantry/relay"
 	"gantry/relay/access"
+	"gantry/relay/ingest/pull"
 	"gantry/relay/ingest/srt"
 )
 
@@ -39,6 +40,7 @@ type Config struct {
 	SRTPassphrases map[string]secret.String `yaml:"srt-passphrases"` // by stream
 	RTMP           string                   `yaml:"rtmp"`
 	RTMPS          string                   `yaml:"rtmps"` // where there is a certificate
+	Pull           []pull.Config            `yaml:"pull"`
 }
 
 // An address is an IP address that peers can be told of.
@@ -137,6 +139,13 @@ func (c Config) Validate() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("tls-cert: a certificate and a key belong together: set tls-cert and tls-key, or neither"))
+	}
+	names := map[string]bool{}
+	for i, p := range c.Pull {
+		if names[p.Name] {
+			errs = append(errs, fmt.Errorf("pull[%d].name: %q is used twice", i, p.Name))
+		}
+		names[p.Name] = true
 	}
 	if err := c.hub().Validate(); err != nil {
 		errs = append(errs, err)

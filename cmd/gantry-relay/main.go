@@ -55,6 +55,8 @@ the environment, the environment over the file:
     --log LEVEL              debug, info, warn or error                                                   (info)
     --version                print the version
 
+The file's pull names streams that the relay fetches itself: rtsp://, rtsps:// and srt:// addresses.
+
 An address without a host (":8890") has that of --http. Publish with
 
     srt://HOST:8890?streamid=STREAM            or streamid=publish:STREAM:TOKEN   MPEG-TS: H.264, H.265, AAC, Opus

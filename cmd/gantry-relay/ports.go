@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"gantry/internal/metrics"
 	"gantry/internal/secret"
+	"gantry/internal/supervise"
 	"gantry/relay"
 	"gantry/relay/access"
+	"gantry/relay/ingest/pull"
 	"gantry/relay/ingest/rtmp"
 	"gantry/relay/ingest/srt"
 	"gantry/relay/web"
@@ -22,6 +25,8 @@ import (
 type ports struct {
 	srt         *srt.Server
 	rtmp, rtmps *rtmp.Server
+
+	pull []func(context.Context) error
 
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -61,6 +66,13 @@ func openPorts(cfg Config, secure *tls.Config, hub *relay.Hub, policy *access.Po
 		p.rtmps, err = rtmp.Listen(addr, secure, hub, policy.Publish, log)
 		return err
 	})
+	for _, c := range cfg.Pull {
+		p.pull = append(p.pull, func(ctx context.Context) error {
+			return supervise.Keep(ctx, log, supervise.Backoff{Max: 30 * time.Second, Jitter: 0.2}, "pull "+c.Name, func(ctx context.Context) error {
+				return pull.Run(ctx, c, hub, log)
+			})
+		})
+	}
 	return p, errors.Join(errs...)
 }
 
@@ -83,6 +95,9 @@ func (p *ports) start(log *slog.Logger) {
 	}
 	if p.rtmps != nil {
 		serve("RTMPS", p.rtmps.Run)
+	}
+	for _, run := range p.pull {
+		serve("pulled stream", run)
 	}
 }
 

@@ -156,15 +156,9 @@ func programme(t testing.TB, first int64, n int) []byte {
 }
 
 func TestTSClockWraps(t *testing.T) {
-	hub := relay.NewHub(relay.Default(), quiet)
-	defer hub.Close()
-	var feed *ingest.Feed
-	err := ingest.ReadTS(bytes.NewReader(programme(t, 1<<33-2970*20, 60)), hub, "a", relay.Publisher{}, quiet, func(f *ingest.Feed) { feed = f })
-	if err == nil || feed == nil {
-		t.Fatal(err)
-	}
-	if n := feed.Repairs(); n != 0 {
-		t.Fatalf("%d repairs: the wrap was taken for a jump", n)
+	got, _, codes := play(t, programme(t, 1<<33-2970*20, 60))
+	if n, keys, _ := pictures(got); n < 59 || keys != 6 || len(codes) != 0 {
+		t.Fatalf("%d pictures, %d key frames, faults %v: the wrap was taken for a jump", n, keys, codes)
 	}
 }
 
@@ -174,7 +168,7 @@ func FuzzReadTS(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		hub := relay.NewHub(relay.Default(), quiet)
 		defer hub.Close()
-		if err := ingest.ReadTS(bytes.NewReader(b), hub, "a", relay.Publisher{}, quiet, func(*ingest.Feed) {}); err == nil || err == io.ErrNoProgress {
+		if err := ingest.ReadTS(io.NopCloser(bytes.NewReader(b)), hub, "a", relay.Publisher{}, quiet); err == nil || err == io.ErrNoProgress {
 			t.Fatal(err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts"
@@ -19,17 +20,13 @@ import (
 var ErrNothingUsable = errors.New("the MPEG-TS programme has no H.264, H.265, AAC or Opus track")
 
 // ReadTS publishes the first programme of an MPEG-TS stream (ISO/IEC 13818-1) under name until r fails, and returns why: io.EOF
-// at its end, or the Hub's reason when that ended the publication. It blocks in r.Read; whoever owns r closes it when the
-// Publication is Done, which opened is told of, once more when other tracks make it a new one. Tracks of other codecs are logged
-// and left out.
-func ReadTS(r io.Reader, hub *relay.Hub, name string, p relay.Publisher, log *slog.Logger, opened func(*Feed)) error {
+// at its end, or the Hub's reason when that ended the publication, whereupon it closes r. It blocks in r.Read. Tracks of other
+// codecs are logged and left out.
+func ReadTS(r io.ReadCloser, hub *relay.Hub, name string, p relay.Publisher, log *slog.Logger) error {
 	s := &transportStream{packets: newTSPackets(r), clock: &mpegts.TimeDecoder{}, log: log.With("stream", name)}
 	s.clock.Initialize()
-	defer func() {
-		if s.feed != nil {
-			s.feed.Close()
-		}
-	}()
+	release := func() {}
+	defer func() { release() }()
 	for {
 		tracks, err := s.open()
 		if err != nil {
@@ -37,14 +34,15 @@ func ReadTS(r io.Reader, hub *relay.Hub, name string, p relay.Publisher, log *sl
 		}
 		changed := s.feed != nil
 		if changed && !slices.Equal(tracks, p.Tracks) {
-			s.feed.Close()
+			release()
 			s.feed = nil
 		}
 		if p.Tracks = tracks; s.feed == nil {
 			if s.feed, err = NewFeed(hub, name, p); err != nil {
+				release = func() {}
 				return err
 			}
-			opened(s.feed)
+			release = hold(s.feed, r)
 		}
 		if changed {
 			s.feed.Fault("programme", "the MPEG-TS programme changed while it was sent: viewers wait for the next key frame, and come anew where codecs changed")
@@ -56,6 +54,24 @@ func ReadTS(r io.Reader, hub *relay.Hub, name string, p relay.Publisher, log *sl
 			return err
 		}
 		s.packets.resume()
+	}
+}
+
+// hold closes r when the Hub ends the feed. The function that it returns closes the feed instead.
+func hold(f *Feed, r io.Closer) (release func()) {
+	quit := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() {
+		select {
+		case <-f.Done():
+			_ = r.Close()
+		case <-quit:
+		}
+	})
+	return func() {
+		close(quit)
+		work.Wait()
+		f.Close()
 	}
 }
 

@@ -74,7 +74,7 @@ func play(t *testing.T, ts []byte) (got []media.Packet, tracks [][]media.Track, 
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- ingest.ReadTS(r, hub, "a", relay.Publisher{}, quiet, func(*ingest.Feed) {})
+		ended <- ingest.ReadTS(r, hub, "a", relay.Publisher{}, quiet)
 		_ = r.Close()
 	}()
 	var sub *relay.Subscription

@@ -211,19 +211,7 @@ func (s *Server) serve(ctx context.Context, req gosrt.ConnRequest) {
 	}
 	priority, _ := strconv.Atoi(id.Params.Get("priority"))
 	p := relay.Publisher{Protocol: "srt", Remote: remote, Priority: priority}
-	ended := make(chan struct{})
-	var watch sync.WaitGroup
-	err = ingest.ReadTS(conn, s.hub, id.Stream, p, log, func(f *ingest.Feed) {
-		watch.Go(func() { // a newer publisher, or the Hub, ends the connection
-			select {
-			case <-f.Done():
-				conn.Close()
-			case <-ended:
-			}
-		})
-	})
-	close(ended)
-	watch.Wait()
+	err = ingest.ReadTS(conn, s.hub, id.Stream, p, log)
 	if err != nil && !errors.Is(err, io.EOF) {
 		log.Info("SRT caller left", "stream", id.Stream, "reason", err)
 	}
