@@ -47,6 +47,17 @@ type Encoder interface {
 	Close() error
 }
 
+// A Converter makes pictures that encoders take, of those that a device delivers: it decodes JPEGs, or deinterlaces. One goroutine
+// uses it.
+type Converter interface {
+	// Format is that of the pictures it makes.
+	Format() media.VideoFormat
+	// Convert reads f, which is lent, and returns a picture that the caller owns, of f or of the one before: nil while it waits
+	// for the next. An error is about f alone.
+	Convert(f *media.Frame) (*media.Frame, error)
+	Close() error
+}
+
 // An AudioEncoder codes sound. One goroutine uses it.
 type AudioEncoder interface {
 	Track() media.Track

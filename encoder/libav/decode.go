@@ -27,12 +27,17 @@ func NewDecoder(codec media.Codec) (*Decoder, error) {
 	if !ok {
 		return nil, fmt.Errorf("open decoder: none for %v", codec)
 	}
-	initLog()
-	d := new(Decoder)
-	if err := check(C.gantry_decoder_open(id, &d.c)); err != nil {
+	d, err := openDecoder(id)
+	if err != nil {
 		return nil, fmt.Errorf("open %v decoder: %w", codec, err)
 	}
 	return d, nil
+}
+
+func openDecoder(id C.int) (*Decoder, error) {
+	initLog()
+	d := new(Decoder)
+	return d, check(C.gantry_decoder_open(id, &d.c))
 }
 
 // Decode takes one access unit and returns the pictures that are complete, as YU12 with the stream's colour. Each is the

@@ -1,0 +1,189 @@
+//go:build cgo && !nolibav
+
+package libav
+
+// #cgo pkg-config: libavfilter
+// #include "convert.h"
+import "C"
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"gantry/encoder"
+	"gantry/media"
+)
+
+// NewConverter returns what makes progressive YU12 pictures of format in, nil when encoders take it as it is: JPEGs are decoded,
+// interlaced pictures deinterlaced by bwdif, one picture for each pair of fields, in the fields' order.
+func NewConverter(in media.VideoFormat) (encoder.Converter, error) {
+	out := in
+	out.FourCC, out.Field = media.YU12, media.Progressive
+	switch {
+	case in.FourCC == media.MJPG && in.Field != media.Progressive:
+		return nil, errors.New("convert interlaced JPEGs: no capture device is known to make them")
+	case in.FourCC == media.MJPG:
+		out.Matrix, out.Range = media.MatrixBT601, media.RangeFull // JFIF
+		d, err := openDecoder(C.AV_CODEC_ID_MJPEG)
+		if err != nil {
+			return nil, fmt.Errorf("open JPEG decoder: %w", err)
+		}
+		return &jpegs{decoder: d, in: in, out: out}, nil
+	case in.Field != media.Progressive:
+		return newDeinterlacer(in, out)
+	}
+	return nil, nil
+}
+
+// jpegs decodes pictures that are JPEGs.
+type jpegs struct {
+	decoder *Decoder
+	scaler  *C.struct_SwsContext
+	in, out media.VideoFormat
+}
+
+func (j *jpegs) Format() media.VideoFormat { return j.out }
+
+// wholeJPEG cuts off what drivers append, and tells whether the picture has a beginning and an end.
+func wholeJPEG(data []byte) ([]byte, error) {
+	if !bytes.HasPrefix(data, []byte{0xff, 0xd8}) {
+		return nil, errors.New("no JPEG: it does not begin with SOI")
+	}
+	end := bytes.LastIndex(data, []byte{0xff, 0xd9})
+	if end < 0 {
+		return nil, errors.New("JPEG cut off: it has no EOI")
+	}
+	return data[:end+2], nil
+}
+
+// Convert implements encoder.Converter.
+func (j *jpegs) Convert(f *media.Frame) (*media.Frame, error) {
+	if !sameFormat(f.Format, j.in) {
+		return nil, fmt.Errorf("convert %v: opened for %v", f.Format, j.in)
+	}
+	var picture *C.AVFrame
+	err := f.CPU(func(planes [][]byte) error {
+		if len(planes) != 1 {
+			return fmt.Errorf("JPEG in %d planes", len(planes))
+		}
+		data, err := wholeJPEG(planes[0])
+		if err != nil {
+			return err
+		}
+		runtime.LockOSThread() // the last error is the thread's
+		defer runtime.UnlockOSThread()
+		C.gantry_clear_error()
+		err = check(C.gantry_decode(j.decoder.c, (*C.uint8_t)(unsafe.Pointer(&data[0])), C.int(len(data)), C.int64_t(f.PTS)))
+		if err == nil {
+			err = check(C.gantry_picture(j.decoder.c, &picture))
+		}
+		if said := C.GoString(C.gantry_last_error()); err == nil && said != "" { // it hides damage as well as it can
+			C.av_frame_free(&picture)
+			err = errors.New(said)
+		}
+		return err
+	})
+	if err == nil && (int(picture.width) != j.in.Width || int(picture.height) != j.in.Height) {
+		err = fmt.Errorf("JPEG of %dx%d", picture.width, picture.height)
+	}
+	if err == nil {
+		err = check(C.gantry_planar(&picture, &j.scaler))
+	}
+	if err != nil {
+		C.av_frame_free(&picture)
+		return nil, fmt.Errorf("decode picture %d: %w", f.Seq, err)
+	}
+	return finish(picture, j.out, f.PTS, f.Seq)
+}
+
+// Close implements encoder.Converter.
+func (j *jpegs) Close() error {
+	C.sws_freeContext(j.scaler)
+	j.scaler = nil
+	return j.decoder.Close()
+}
+
+// finish makes picture, which it takes over, a Frame of that format.
+func finish(picture *C.AVFrame, format media.VideoFormat, pts time.Duration, seq uint32) (*media.Frame, error) {
+	f, err := wrap(picture)
+	if err != nil {
+		C.av_frame_free(&picture)
+		return nil, err
+	}
+	f.Format, f.PTS, f.Seq = format, pts, seq
+	return f, nil
+}
+
+// deinterlacer makes one picture of two fields.
+type deinterlacer struct {
+	c       *C.gantry_deinterlacer
+	in, out media.VideoFormat
+	held    uint32 // Seq of the picture that waits for the next
+}
+
+func newDeinterlacer(in, out media.VideoFormat) (encoder.Converter, error) {
+	initLog()
+	l, ok := layouts[in.FourCC]
+	if !ok || l.rgb {
+		return nil, fmt.Errorf("deinterlace %v: not in this pixel layout", in)
+	}
+	nv16, bottom := C.int(0), C.int(0)
+	if l.halve {
+		l.format, nv16 = C.AV_PIX_FMT_YUV422P, 1
+	}
+	if in.Field == media.BottomFieldFirst {
+		bottom = 1
+	}
+	rate := in.Rate
+	if rate.Num <= 0 || rate.Den <= 0 {
+		rate = media.Rational{Num: 30, Den: 1}
+	}
+	d := &deinterlacer{in: in, out: out}
+	err := check(C.gantry_deinterlacer_open(C.int(in.Width), C.int(in.Height), l.format, nv16, bottom,
+		C.int(rate.Num), C.int(rate.Den), colourOf(in, l), &d.c))
+	if err != nil {
+		return nil, fmt.Errorf("deinterlace %v: %w", in, err)
+	}
+	return d, nil
+}
+
+func (d *deinterlacer) Format() media.VideoFormat { return d.out }
+
+// Convert implements encoder.Converter. bwdif looks one picture ahead, so each comes out when the next goes in.
+func (d *deinterlacer) Convert(f *media.Frame) (*media.Frame, error) {
+	if !sameFormat(f.Format, d.in) {
+		return nil, fmt.Errorf("convert %v: opened for %v", f.Format, d.in)
+	}
+	var picture *C.AVFrame
+	err := f.CPU(func(planes [][]byte) error {
+		if err := checkPlanes(f, planes); err != nil {
+			return err
+		}
+		var ptr [3]*C.uint8_t
+		var stride [3]C.int
+		for i, p := range planes {
+			ptr[i], stride[i] = (*C.uint8_t)(unsafe.Pointer(&p[0])), C.int(f.Planes[i].Stride)
+		}
+		return check(C.gantry_deinterlace(d.c, ptr[0], ptr[1], ptr[2], stride[0], stride[1], stride[2], C.int64_t(f.PTS), &picture))
+	})
+	seq := d.held
+	d.held = f.Seq
+	if err == errAgain {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("deinterlace: %w", err)
+	}
+	return finish(picture, d.out, time.Duration(picture.pts), seq)
+}
+
+// Close implements encoder.Converter.
+func (d *deinterlacer) Close() error {
+	C.gantry_deinterlacer_close(d.c)
+	d.c = nil
+	return nil
+}

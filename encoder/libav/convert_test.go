@@ -1,0 +1,297 @@
+//go:build cgo && !nolibav
+
+package libav
+
+import (
+	"bytes"
+	"fmt"
+	"image"
+	"image/jpeg"
+	"os/exec"
+	"testing"
+	"time"
+
+	"gantry/encoder"
+	"gantry/internal/testkit/encodertest"
+	"gantry/media"
+)
+
+func TestNoConverterWhereNoneIsNeeded(t *testing.T) {
+	for _, fourcc := range inputs {
+		if c, err := NewConverter(encodertest.Format(320, 180, fourcc)); c != nil || err != nil {
+			t.Errorf("%v: %v, %v", fourcc, c, err)
+		}
+	}
+	for _, in := range []media.VideoFormat{
+		{Width: 320, Height: 180, FourCC: media.MJPG, Field: media.TopFieldFirst},
+		{Width: 320, Height: 180, FourCC: media.RGB3, Field: media.TopFieldFirst},
+	} {
+		if c, err := NewConverter(in); c != nil || err == nil {
+			t.Errorf("%+v: %v", in, c)
+		} else {
+			t.Log(err)
+		}
+	}
+}
+
+// coded is the memory of a frame that is a JPEG.
+type coded []byte
+
+func (c coded) CPU(_ *media.Frame, fn func([][]byte) error) error { return fn([][]byte{c}) }
+func (coded) Release(*media.Frame)                                {}
+
+func jpegFrame(in media.VideoFormat, n int, data []byte) *media.Frame {
+	f := media.NewFrame(in, []media.Plane{{FD: -1, Len: len(data)}}, coded(data))
+	f.PTS, f.Seq = encodertest.Stamp(n), uint32(n)
+	return f
+}
+
+// drawnJPEG is picture n of the pattern as a JPEG of another maker, and its pixels in full range.
+func drawnJPEG(t *testing.T, w, h, n int) (data, pixels []byte) {
+	format := encodertest.Format(w, h, media.YU12)
+	f := media.NewPool(format, 1).Get()
+	defer f.Release()
+	if err := encoder.DrawPattern(f, n, 0); err != nil {
+		t.Fatal(err)
+	}
+	pixels = encodertest.Pixels(t, f)
+	cw, ch := (w+1)/2, (h+1)/2
+	picture := &image.YCbCr{Y: pixels[:w*h], Cb: pixels[w*h : w*h+cw*ch], Cr: pixels[w*h+cw*ch:], YStride: w, CStride: cw,
+		SubsampleRatio: image.YCbCrSubsampleRatio420, Rect: image.Rect(0, 0, w, h)}
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, picture, &jpeg.Options{Quality: 95}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes(), pixels
+}
+
+func TestJPEG(t *testing.T) {
+	in := encodertest.Format(638, 361, media.MJPG)
+	c, err := NewConverter(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	want := in
+	want.FourCC, want.Matrix, want.Range = media.YU12, media.MatrixBT601, media.RangeFull
+	if c.Format() != want {
+		t.Errorf("format %+v", c.Format())
+	}
+	try := func(data []byte, n int) (*media.Frame, error) {
+		f := jpegFrame(in, n, data)
+		defer f.Release()
+		return c.Convert(f)
+	}
+	data, pixels := drawnJPEG(t, 638, 361, 3)
+	other, _ := drawnJPEG(t, 640, 360, 3)
+	broken := bytes.Clone(data)
+	for i := len(broken) / 2; i < len(broken)/2+40; i++ {
+		broken[i] = 0xff
+	}
+	for name, bad := range map[string][]byte{
+		"empty": {}, "no JPEG": []byte("not a picture"), "cut off": data[:len(data)/2], "of another size": other, "damaged": broken,
+		"cut off, with an end": append(bytes.Clone(data[:len(data)/3]), 0xff, 0xd9),
+	} {
+		if f, err := try(bad, 0); err == nil {
+			f.Release()
+			t.Errorf("%s: taken", name)
+		} else {
+			t.Logf("%s: %v", name, err)
+		}
+	}
+	got, err := try(append(bytes.Clone(data), make([]byte, 500)...), 7) // drivers pad
+	if err != nil {
+		t.Fatal(err)
+	}
+	if psnr := encodertest.PSNR(rows(t, got), pixels); psnr < 38 || got.Format != want || got.PTS != encodertest.Stamp(7) || got.Seq != 7 {
+		t.Errorf("%.1f dB, %+v at %v number %d", psnr, got.Format, got.PTS, got.Seq)
+	}
+	got.Release()
+}
+
+// Most dongles make 4:2:2.
+func TestJPEG422(t *testing.T) {
+	out, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "color=0x2060c0:s=320x180:d=1:r=1",
+		"-vf", "scale=out_color_matrix=bt601:out_range=full", "-pix_fmt", "yuvj422p", "-q:v", "2", "-frames:v", "1", "-f", "mjpeg", "-").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := encodertest.Format(320, 180, media.MJPG)
+	c, err := NewConverter(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	f := jpegFrame(in, 0, out)
+	defer f.Release()
+	got, err := c.Convert(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Release()
+	p := rows(t, got)
+	// H.273: Y = 0.299·32 + 0.587·96 + 0.114·192 = 87.8, Cb = 128 + (192−87.8)/1.772 = 186.8, Cr = 128 + (32−87.8)/1.402 = 88.2.
+	for i, want := range []int{88, 187, 88} {
+		at := []int{90*320 + 100, 320*180 + 45*160 + 50, 320*180*5/4 + 45*160 + 50}[i]
+		if d := int(p[at]) - want; d < -3 || d > 3 {
+			t.Errorf("component %d is %d, want %d", i, p[at], want)
+		}
+	}
+}
+
+// weave makes an interlaced picture of two moments.
+func weave(t *testing.T, pool *media.Pool, in media.VideoFormat, n int) *media.Frame {
+	t.Helper()
+	draw := func(n int) *media.Frame {
+		progressive := in
+		progressive.Field = media.Progressive
+		f := media.NewPool(progressive, 1).Get()
+		if err := encoder.DrawPattern(f, n, 0); err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	top, bottom := draw(2*n), draw(2*n+1)
+	if in.Field == media.BottomFieldFirst {
+		top, bottom = bottom, top
+	}
+	defer top.Release()
+	defer bottom.Release()
+	f := pool.Get()
+	err := f.CPU(func(out [][]byte) error {
+		return top.CPU(func(a [][]byte) error {
+			return bottom.CPU(func(b [][]byte) error {
+				for i := range out {
+					stride := f.Planes[i].Stride
+					for y := 0; y*stride < len(out[i]); y++ {
+						from := a[i]
+						if y%2 == 1 {
+							from = b[i]
+						}
+						copy(out[i][y*stride:], from[y*stride:(y+1)*stride])
+					}
+				}
+				return nil
+			})
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.PTS, f.Seq = encodertest.Stamp(n), uint32(n)
+	return f
+}
+
+// What comes out is the moment of the first field, in every layout and both orders: where the order is taken wrongly, it is the
+// later one.
+func TestDeinterlace(t *testing.T) {
+	for _, fourcc := range []media.FourCC{media.UYVY, media.YUYV, media.YU12, media.NV12, media.NV16, media.NV24} {
+		for _, order := range []media.FieldOrder{media.TopFieldFirst, media.BottomFieldFirst} {
+			t.Run(fmt.Sprint(fourcc, order), func(t *testing.T) { deinterlace(t, fourcc, order) })
+		}
+	}
+}
+
+func deinterlace(t *testing.T, fourcc media.FourCC, order media.FieldOrder) {
+	in := encodertest.Format(640, 360, fourcc)
+	in.Field = order
+	c, err := NewConverter(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	want := encodertest.Format(640, 360, media.YU12)
+	pool, drawn := media.NewPool(in, 1), media.NewPool(want, 1)
+	psnr := func(f *media.Frame, n int) float64 {
+		d := drawn.Get()
+		defer d.Release()
+		if err := encoder.DrawPattern(d, n, 0); err != nil {
+			t.Fatal(err)
+		}
+		return encodertest.PSNR(rows(t, f)[:640*360], encodertest.Pixels(t, d)[:640*360])
+	}
+	for n := range 5 {
+		f := weave(t, pool, in, n)
+		got, err := c.Convert(f)
+		f.Release()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			if got != nil {
+				t.Error("a picture before the next field")
+			}
+			continue
+		}
+		first, second := psnr(got, 2*(n-1)), psnr(got, 2*(n-1)+1)
+		if n > 1 && (first < 28 || first < second+3) {
+			t.Errorf("picture %d: %.1f dB of the first field's moment, %.1f of the second's", n, first, second)
+		}
+		if off := got.PTS - encodertest.Stamp(n-1); got.Format != want || got.Seq != uint32(n-1) || off.Abs() > time.Microsecond {
+			t.Errorf("picture %d: %+v number %d, %v off", n, got.Format, got.Seq, off)
+		}
+		got.Release()
+	}
+}
+
+// FuzzJPEG: no bytes from a cable crash the decoder's caller; a picture that is taken has the right size.
+func FuzzJPEG(f *testing.F) {
+	var b bytes.Buffer
+	_ = jpeg.Encode(&b, image.NewYCbCr(image.Rect(0, 0, 32, 16), image.YCbCrSubsampleRatio420), nil)
+	f.Add(b.Bytes())
+	f.Add([]byte{0xff, 0xd8, 0xff, 0xd9})
+	in := encodertest.Format(32, 16, media.MJPG)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := NewConverter(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		frame := jpegFrame(in, 0, data)
+		defer frame.Release()
+		got, err := c.Convert(frame)
+		if err != nil {
+			return
+		}
+		defer got.Release()
+		if got.Format != c.Format() || len(rows(t, got)) != 32*16*3/2 {
+			t.Errorf("%+v", got.Format)
+		}
+	})
+}
+
+// BenchmarkConvert is what a 1080p picture costs.
+func BenchmarkConvert(b *testing.B) {
+	out, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=1920x1080:d=1:r=1",
+		"-pix_fmt", "yuvj422p", "-q:v", "4", "-frames:v", "1", "-f", "mjpeg", "-").Output()
+	if err != nil {
+		b.Fatal(err)
+	}
+	in := encodertest.Format(1920, 1080, media.MJPG)
+	jpg := jpegFrame(in, 0, out)
+	defer jpg.Release()
+	interlaced := encodertest.Format(1920, 1080, media.UYVY)
+	interlaced.Field = media.TopFieldFirst
+	woven := media.NewPool(interlaced, 1).Get()
+	defer woven.Release()
+	_ = encoder.DrawPattern(woven, 0, 4)
+	for name, f := range map[string]*media.Frame{"MJPG": jpg, "1080i UYVY": woven} {
+		b.Run(name, func(b *testing.B) {
+			c, err := NewConverter(f.Format)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			for n := 0; b.Loop(); n++ {
+				f.PTS = encodertest.Stamp(n)
+				got, err := c.Convert(f)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if got != nil {
+					got.Release()
+				}
+			}
+		})
+	}
+}
