@@ -60,6 +60,7 @@ The file's pull names streams that the relay fetches itself: rtsp://, rtsps:// a
 An address without a host (":8890") has that of --http. Publish with
 
     srt://HOST:8890?streamid=STREAM            or streamid=publish:STREAM:TOKEN   MPEG-TS: H.264, H.265, AAC, Opus
+    srt://HOST:8890?streamid=read:STREAM:PLAY-TOKEN                               receives it
     rtmp://HOST:1935/live/STREAM?token=TOKEN   rtmps://HOST:1936/…                the same and AV1
 
 Environment: GANTRY_PUBLISH_TOKEN, GANTRY_PLAY_TOKEN: tokens, with spaces between. GANTRY_SRT_PASSPHRASE. NOTIFY_SOCKET and WATCHDOG_USEC: systemd's.

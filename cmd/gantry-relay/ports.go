@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"gantry/internal/supervise"
 	"gantry/relay"
 	"gantry/relay/access"
+	srtegress "gantry/relay/egress/srt"
 	"gantry/relay/ingest/pull"
 	"gantry/relay/ingest/rtmp"
 	"gantry/relay/ingest/srt"
@@ -55,7 +57,10 @@ func openPorts(cfg Config, secure *tls.Config, hub *relay.Hub, policy *access.Po
 	}
 	open("srt", cfg.SRT, true, func(string) (err error) {
 		own := func(stream string) secret.String { return cfg.SRTPassphrases[stream] }
-		p.srt, err = srt.Listen(cfg.srt(), hub, srt.Access{Publish: policy.Publish, Play: policy.Play, Passphrase: own}, log)
+		p.srt, err = srt.Listen(cfg.srt(), hub, srt.Access{Publish: policy.Publish, Play: policy.Play, Passphrase: own,
+			Player: func(ctx context.Context, w io.Writer, stream string) error {
+				return srtegress.Play(ctx, hub, stream, w)
+			}}, log)
 		return err
 	})
 	open("rtmp", cfg.RTMP, true, func(addr string) (err error) {

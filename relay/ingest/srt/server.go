@@ -63,7 +63,7 @@ type Access struct {
 	Play       func(token, stream string) error  // nil: everybody may
 	Passphrase func(stream string) secret.String // a stream's own; empty: Config.Passphrase
 	// Player serves a caller that wants to receive, until it fails or ctx ends; the Server closes w. nil: such are refused.
-	Player func(ctx context.Context, w io.Writer, stream, remote string) error
+	Player func(ctx context.Context, w io.Writer, stream string) error
 }
 
 // Stats count what a Server has done since it began.
@@ -204,9 +204,7 @@ func (s *Server) serve(ctx context.Context, req gosrt.ConnRequest) {
 	defer cancel()
 	context.AfterFunc(ctx, func() { conn.Close() })
 	if id.Play {
-		if err := s.access.Player(ctx, conn, id.Stream, remote); err != nil && ctx.Err() == nil {
-			log.Info("SRT viewer left", "stream", id.Stream, "reason", err)
-		}
+		s.play(ctx, cancel, conn, id.Stream, log)
 		return
 	}
 	priority, _ := strconv.Atoi(id.Params.Get("priority"))
@@ -215,6 +213,21 @@ func (s *Server) serve(ctx context.Context, req gosrt.ConnRequest) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		log.Info("SRT caller left", "stream", id.Stream, "reason", err)
 	}
+}
+
+// play has the Player write to conn until one of the three ends it.
+func (s *Server) play(ctx context.Context, cancel context.CancelFunc, conn gosrt.Conn, stream string, log *slog.Logger) {
+	var left sync.WaitGroup
+	left.Go(func() {
+		defer cancel()
+		_, _ = io.Copy(io.Discard, conn) // nothing comes; it ends with the connection
+	})
+	log.Info("SRT viewer joined", "stream", stream)
+	if err := s.access.Player(ctx, conn, stream); err != nil {
+		log.Info("SRT viewer left", "stream", stream, "reason", err)
+	}
+	_ = conn.Close()
+	left.Wait()
 }
 
 // check reads what the caller wants and whether it may.

@@ -1,0 +1,90 @@
+package srt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gantry/internal/testkit"
+	"gantry/relay"
+	ingest "gantry/relay/ingest/srt"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+// libsrt's and FFmpeg's callers receive what FFmpeg publishes, from a key frame on and whole.
+func TestCallersReceive(t *testing.T) {
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	hub := relay.NewHub(relay.Default(), log)
+	defer hub.Close()
+	cfg := ingest.Default()
+	cfg.Addr, cfg.Passphrase = "127.0.0.1:0", "correct-horse"
+	server, err := ingest.Listen(cfg, hub, ingest.Access{
+		Play: func(token, _ string) error {
+			if token != "play-token" {
+				return errors.New("wrong token")
+			}
+			return nil
+		},
+		Player: func(ctx context.Context, w io.Writer, stream string) error { return Play(ctx, hub, stream, w) },
+	}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- server.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	address := "srt://" + server.Addr().String() + "?passphrase=correct-horse&streamid="
+	publisher := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440",
+		"-t", "40", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "60", "-c:a", "aac", "-f", "mpegts", address+"demo")
+	if err := publisher.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = publisher.Process.Kill(); _ = publisher.Wait() }()
+	testkit.Eventually(t, 10*time.Second, "the stream is live", func() bool { _, err := hub.Live("demo"); return err == nil })
+
+	file := filepath.Join(t.TempDir(), "seen.ts")
+	if out, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-i", address+"read:demo:play-token", "-t", "3", "-c", "copy", file).CombinedOutput(); err != nil {
+		t.Fatalf("ffmpeg receives: %v\n%s", err, out)
+	}
+	check(t, file)
+
+	// srt-live-transmit writes what it receives until it is ended.
+	until, stop := context.WithTimeout(ctx, 3*time.Second)
+	defer stop()
+	out, _ := exec.CommandContext(until, "srt-live-transmit", "-q", address+"read:demo:play-token", "file://con").Output() // until it is ended
+	if len(out) < 100*188 || len(out)%188 != 0 {
+		t.Errorf("srt-live-transmit received %d bytes", len(out))
+	}
+
+	if _, err := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-i", address+"read:demo:wrong-token", "-t", "1", "-c", "copy", "-f", "null", "-").CombinedOutput(); err == nil {
+		t.Error("a wrong token receives")
+	}
+	testkit.Eventually(t, 10*time.Second, "nobody watches", func() bool { return hub.Streams()[0].Viewers == 0 })
+}
+
+// check decodes the file, in which there must be nothing wrong.
+func check(t *testing.T, file string) {
+	t.Helper()
+	out, err := exec.Command("ffmpeg", "-nostdin", "-v", "warning", "-i", file, "-f", "null", "-").CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("decode: %v\n%s", err, out)
+	}
+	found, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-show_entries", "stream=codec_name,nb_read_packets", "-of", "csv=p=0", file).Output()
+	if got := string(found); err != nil || !strings.Contains(got, "h264,") || !strings.Contains(got, "aac,") {
+		t.Errorf("%v %s", err, got)
+	}
+	t.Logf("%s", strings.ReplaceAll(string(found), "\n", " "))
+}
