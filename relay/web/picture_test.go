@@ -23,9 +23,11 @@ import (
 )
 
 // accessUnits returns a second of H.264 from an encoder that is not ours, one key frame first.
-func accessUnits(t *testing.T) [][]byte {
+func accessUnits(t *testing.T) [][]byte { return accessUnitsOf(t, "640x360") }
+
+func accessUnitsOf(t *testing.T, size string) [][]byte {
 	t.Helper()
-	out, err := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=640x360:rate=30", "-frames:v", "30",
+	out, err := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size="+size+":rate=30", "-frames:v", "30",
 		"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-profile:v", "baseline", "-pix_fmt", "yuv420p", "-g", "30",
 		"-x264-params", "aud=1:slices=1:repeat-headers=1", "-f", "h264", "-").Output()
 	if err != nil {
@@ -58,14 +60,15 @@ type station struct {
 
 var camera = []media.Track{{Codec: media.H264, ClockRate: 90000, Width: 640, Height: 360, Profile: "42c01e"}}
 
-func newStation(t *testing.T, tracks []media.Track, units [][]byte) *station {
+// newStation publishes units on all tracks; where a small picture is given, the first track has that.
+func newStation(t *testing.T, tracks []media.Track, units [][]byte, small ...[][]byte) *station {
 	return newStationAt(t, func() (*rtc.Port, error) {
 		return rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, slog.New(slog.DiscardHandler))
-	}, tracks, units)
+	}, tracks, units, small...)
 }
 
 // newStationAt returns a station whose media goes by the port that listen opens.
-func newStationAt(t *testing.T, listen func() (*rtc.Port, error), tracks []media.Track, units [][]byte) *station {
+func newStationAt(t *testing.T, listen func() (*rtc.Port, error), tracks []media.Track, units [][]byte, small ...[][]byte) *station {
 	s := &station{t: t, hub: relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler)), listen: listen}
 	s.open()
 	s.server = serve(t, s.hub, nil, func(w http.ResponseWriter, r *http.Request) { s.whep.Load().ServeHTTP(w, r) })
@@ -74,7 +77,7 @@ func newStationAt(t *testing.T, listen func() (*rtc.Port, error), tracks []media
 	s.publish.Store(true)
 	go func() {
 		defer close(ended)
-		s.broadcast(ctx, tracks, units)
+		s.broadcast(ctx, tracks, units, small...)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -100,7 +103,7 @@ func (s *station) close() {
 }
 
 // broadcast publishes the units over and over, in their time.
-func (s *station) broadcast(ctx context.Context, tracks []media.Track, units [][]byte) {
+func (s *station) broadcast(ctx context.Context, tracks []media.Track, units [][]byte, small ...[][]byte) {
 	const interval = time.Second / 30
 	pub, err := s.hub.Publish("studio/wide", relay.Publisher{Protocol: "test", Tracks: tracks})
 	if err != nil {
@@ -120,7 +123,11 @@ func (s *station) broadcast(ctx context.Context, tracks []media.Track, units [][
 				continue
 			}
 			if track.Codec.Video() {
-				pub.Write(&media.Packet{Track: uint8(i), PTS: pts, DTS: pts, Start: true, End: true, Key: n%len(units) == 0, Data: units[n%len(units)]})
+				unit := units[n%len(units)]
+				if i == 0 && len(small) > 0 {
+					unit = small[0][n%len(units)]
+				}
+				pub.Write(&media.Packet{Track: uint8(i), PTS: pts, DTS: pts, Start: true, End: true, Key: n%len(units) == 0, Data: unit})
 				continue
 			}
 			for ; sound <= pts; sound += 20 * time.Millisecond { // Opus: 20 ms of silence

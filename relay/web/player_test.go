@@ -28,7 +28,7 @@ func TestInBrowser(t *testing.T) {
 		"Plays": playerPlays, "WaitsForThePublisher": playerWaitsForThePublisher, "SurvivesTheRelay": playerSurvivesTheRelay,
 		"RestartsICE": playerRestartsICE, "IsEmbedded": playerIsEmbedded, "SaysThatMediaIsBlocked": playerSaysThatMediaIsBlocked,
 		"PlaysOverTCP": playerPlaysOverTCP, "TakesTheRelaysOffer": playerTakesTheRelaysOffer,
-		"SaysThatItCannotDecode": playerSaysThatItCannotDecode,
+		"ChoosesQuality": playerChoosesQuality, "SaysThatItCannotDecode": playerSaysThatItCannotDecode,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(t, page.For(t))

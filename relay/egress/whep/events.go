@@ -150,6 +150,9 @@ func (s *session) serveEvents(w http.ResponseWriter, r *http.Request, f *feed) {
 		if !ok || control.Flush() != nil {
 			return
 		}
+		if r.URL.Query().Has("once") { // a client that has no connection to spare
+			return
+		}
 		if changed == nil {
 			changed = make(chan struct{}) // nothing is known yet: the ticker comes
 		}

@@ -18,7 +18,10 @@
 //   waiting     no session; the next attempt is at retryAt (in performance.now()'s time)
 //   blocked     the browser wants a click first: call play() from it
 //   failed      trying again would not help: change what is wrong and call play()
-// Each has reason (a key of gantry-player/reasons.js, "" where all is well), text and help (for people), retryAt.
+// Where the stream has layers, "layers" events tell of player.layers ([{rid, width, height, bitrate, current}], the best first);
+// player.quality is "" (automatic) or a rid, and can be set. player.viewers is how many watch, null when it is not known.
+//
+// Each state has reason (a key of gantry-player/reasons.js, "" where all is well), text and help (for people), retryAt.
 
 import {WhepSession, WhepError} from "./gantry-player/whep.js";
 import {Meter} from "./gantry-player/stats.js";
@@ -44,6 +47,7 @@ export class GantryPlayer extends EventTarget {
   #clock = 0; // ms from this computer's clock to the relay's
   #state = {state: "idle", reason: "", text: "", help: "", retryAt: 0};
   #everPlayed = false;
+  #quality = "";
   #listeners = new AbortController();
 
   constructor(video, options) {
@@ -51,6 +55,8 @@ export class GantryPlayer extends EventTarget {
     this.video = video;
     this.#options = {token: "", muted: true, autoplay: true, iceServers: [], measure: true, ...options};
     this.stats = null;
+    this.layers = [];
+    this.viewers = null;
     video.playsInline = true;
     video.muted = this.#options.muted;
     const on = (target, type, fn) => target.addEventListener(type, fn, {signal: this.#listeners.signal});
@@ -70,6 +76,33 @@ export class GantryPlayer extends EventTarget {
   get url() { return this.#options.url; }
   get token() { return this.#options.token; }
   set token(token) { this.#options.token = token; }
+
+  /** The layer that is asked for: its rid, or "" where the relay chooses. */
+  get quality() { return this.#quality; }
+  set quality(rid) {
+    this.#quality = rid;
+    this.#session?.select(rid ? {rid} : {}).catch(() => {}); // the layer has gone: its list will say so
+    this.#tellLayers();
+  }
+
+  #tellLayers() { this.dispatchEvent(new CustomEvent("layers", {detail: {layers: this.layers, quality: this.#quality}})); }
+
+  /** Acts on what the relay tells. */
+  #heard(session, {event, data}) {
+    if (event === "viewercount") this.viewers = data.viewercount ?? null;
+    else if (event === "inactive" && this.#state.state === "playing") this.#set("stalled", "stalled");
+    else if (event === "reconnect") {
+      session.dismissed = true;
+      this.#wake();
+    } else if (event === "layers") {
+      const first = !session.layered;
+      session.layered = true;
+      this.layers = (Object.values(data)[0] ?? []).filter((l) => l.rid !== undefined)
+        .sort((a, b) => (b.width ?? 0) * (b.height ?? 0) - (a.width ?? 0) * (a.height ?? 0) || (b.bitrate ?? 0) - (a.bitrate ?? 0));
+      if (first && this.layers.some((l) => l.rid === this.#quality)) session.select({rid: this.#quality}).catch(() => {});
+      this.#tellLayers();
+    }
+  }
 
   /** Starts, or starts again at once where the player waits or has given up. Call it from a click where it is blocked. */
   play() {
@@ -167,12 +200,14 @@ export class GantryPlayer extends EventTarget {
     this.#session = session;
     const changed = () => this.#wake();
     session.addEventListener("change", changed);
+    session.addEventListener("relay", ({detail}) => { if (this.#session === session) this.#heard(session, detail); });
     try {
       if (!this.#everPlayed || this.#state.state !== "stalled") this.#set("connecting", this.#state.reason);
       const begun = performance.now();
       await session.open();
       this.#attach(session);
       await this.#connected(session, limits.connect, signal);
+      session.listen();
       this.#meter ??= new Meter(this.video, this.#options.measure);
       this.#meter.begin(session.pc);
       this.#setClock(signal);
@@ -260,7 +295,7 @@ export class GantryPlayer extends EventTarget {
       const now = performance.now();
       const connection = session.pc.connectionState;
       at.away = connection === "disconnected" ? at.away || now : 0;
-      if (connection === "closed" || connection === "new" || session.ended) throw new WhepError("lost");
+      if (connection === "closed" || connection === "new" || session.ended || session.dismissed) throw new WhepError("lost");
       if (failure) {
         // A relay that cannot be reached now may yet know this session later, as long as the browser has hope.
         const hope = connection !== "failed" && (failure.reason === "unreachable" || failure.reason === "offline");

@@ -42,6 +42,7 @@ template.innerHTML = `
     <input class="volume" type="range" min="0" max="1" step="0.05" value="1" aria-label="Volume">
     <span class="live"><i></i><b>LIVE</b><span class="latency" title="Time from capture to this screen"></span></span>
     <span class="space"></span>
+    <select class="quality" aria-label="Quality" title="Quality" hidden></select>
     <button class="info" type="button" aria-label="Statistics" aria-pressed="false" title="Statistics (i)">${icons.stats}</button>
     <button class="pip" type="button" aria-label="Picture in picture" title="Picture in picture (p)">${icons.pip}</button>
     <button class="full" type="button" aria-label="Full screen" title="Full screen (f)">${icons.full}</button>
@@ -102,6 +103,8 @@ form button:hover, .again:hover { filter: brightness(1.12); }
 .live i { width: 8px; height: 8px; border-radius: 50%; background: #ff4b4b; box-shadow: 0 0 0 3px #ff4b4b33; }
 .latency { font-variant-numeric: tabular-nums; color: #b9c3cd; }
 .space { flex: 1; }
+.quality { font: inherit; font-size: 13px; color: inherit; background: #0006; border: 1px solid #ffffff26; border-radius: 8px; padding: 5px 6px; cursor: pointer; max-width: 11em; }
+.quality option { background: #12161b; }
 .idle .bar, .idle .loud { opacity: 0; }
 .idle .bar:focus-within, .idle .loud:focus-visible { opacity: 1; }
 .idle { cursor: none; }
@@ -209,6 +212,11 @@ export class GantryPlayerElement extends HTMLElement {
       this.#showFigures(detail);
       this.dispatchEvent(new CustomEvent("stats", {detail}));
     });
+    this.player.addEventListener("layers", ({detail}) => {
+      this.#showLayers(detail);
+      this.dispatchEvent(new CustomEvent("layers", {detail}));
+    });
+    this.#$(".quality").hidden = true;
     this.#silence = 0;
     this.#$(".silent").hidden = true;
     this.#showState(this.player.status);
@@ -249,6 +257,7 @@ export class GantryPlayerElement extends HTMLElement {
     on(".pip", "click", pip);
     on(".full", "click", fullscreen);
     on(".again", "click", () => this.player?.play());
+    on(".quality", "change", (e) => { if (this.player) this.player.quality = e.target.value; });
     on(".volume", "input", (e) => volume(e.target.valueAsNumber));
     on("video", "click", () => this.player?.state === "blocked" ? this.player.play() : this.video.muted && this.player?.unmute());
     on("video", "dblclick", fullscreen);
@@ -261,7 +270,7 @@ export class GantryPlayerElement extends HTMLElement {
     const keys = {m: sound, i: stats, f: fullscreen, p: pip, k: toggle, ArrowUp: () => volume(this.video.volume + 0.1), ArrowDown: () => volume(this.video.volume - 0.1)};
     this.#key = (e) => {
       const target = e.composedPath()[0];
-      if (e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || target.matches?.("input")) return;
+      if (e.defaultPrevented || e.ctrlKey || e.metaKey || e.altKey || target.matches?.("input, select")) return;
       const act = e.key === " " && !target.matches?.("button") ? toggle : keys[e.key.length === 1 ? e.key.toLowerCase() : e.key];
       if (!act) return;
       e.preventDefault();
@@ -327,6 +336,22 @@ export class GantryPlayerElement extends HTMLElement {
     this.#$(".volume").value = muted ? 0 : this.video.volume;
     const hasSound = this.video.srcObject?.getAudioTracks().some((t) => !t.muted) ?? false;
     this.#$(".loud").hidden = !(muted && hasSound && this.player?.state === "playing");
+  }
+
+  /** Fills the menu, which is there where there is a choice. */
+  #showLayers({layers, quality}) {
+    const menu = this.#$(".quality"), now = layers.find((l) => l.current);
+    const name = (l) => l.height ? `${l.height}p` : l.rid;
+    const twice = new Set(layers.map(name)).size < layers.length;
+    const options = [["", now && !quality ? `Auto (${name(now)})` : "Auto", true],
+      ...layers.map((l) => [l.rid, `${name(l)}${twice ? ` ${l.rid}` : ""}  ${l.bitrate ? bits(l.bitrate) : "paused"}`, Boolean(l.bitrate)])];
+    menu.hidden = layers.length < 2;
+    if (this.shadowRoot.activeElement === menu && menu.length === options.length) { // an open menu is not built anew
+      options.forEach(([, text], i) => { menu.options[i].text = text; });
+      return;
+    }
+    menu.replaceChildren(...options.map(([value, text, on]) => Object.assign(new Option(text, value), {disabled: !on && value !== quality})));
+    menu.value = quality;
   }
 
   #showStats(shown) {

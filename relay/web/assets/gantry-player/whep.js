@@ -2,6 +2,9 @@
 // It opens, trickles, restarts and ends; when to do which is the player's business (../gantry-player.js).
 
 const captureTime = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time";
+const relEvents = "urn:ietf:params:whep:ext:core:server-sent-events";
+const relLayer = "urn:ietf:params:whep:ext:core:layer";
+const pollEvery = 5_000; // ms between looks at the relay's events where they cannot be kept waiting for
 const requestLimit = 10_000; // ms that the relay has to answer a request
 
 /** Why a session could not be opened, or ended. `reason` is a key of reasons.js. */
@@ -26,8 +29,10 @@ export class WhepSession extends EventTarget {
   #sending = Promise.resolve();
   #counterOffer = false;
   #connectedOnce = false;
+  #extensions = new Map(); // relation → URL
 
-  /** `url` is the WHEP endpoint, `token` a bearer token or "". Events: "change" when the connection's state changes. */
+  /** `url` is the WHEP endpoint, `token` a bearer token or "". Events: "change" when the connection's state changes,
+   *  "relay" with {event, data} of what the relay tells, after listen(). */
   constructor({url, token = "", iceServers = []}) {
     super();
     this.#options = {url: new URL(url, document.baseURI), token};
@@ -127,6 +132,53 @@ export class WhepSession extends EventTarget {
     if (response.status === 404 || response.status === 410) throw new WhepError("lost", "the relay has ended the session");
   }
 
+  /** Whether the relay has layers to choose from. */
+  get selects() { return this.#extensions.has(relLayer); }
+
+  /** Asks for a layer: {rid}, {maxWidth} or {maxHeight}; {} leaves it to the relay. */
+  async select(layer) {
+    if (!this.selects) return;
+    const response = await this.#request("POST", this.#extensions.get(relLayer), "application/json", JSON.stringify(layer));
+    if (!response.ok) throw await refusal(response, await response.text());
+  }
+
+  /** Takes the relay's events (layers, active, inactive, viewercount, reconnect) until the session ends. */
+  async listen() {
+    const at = this.#extensions.get(relEvents);
+    if (!at) return;
+    const headers = this.#options.token ? {Authorization: `Bearer ${this.#options.token}`} : {};
+    const signal = this.#abort.signal;
+    try {
+      const made = await this.#request("POST", at, "application/json", JSON.stringify(["layers", "active", "inactive", "viewercount", "reconnect"]));
+      if (made.status !== 201) return;
+      const url = new URL(made.headers.get("Location"), made.url);
+      // Without HTTP/2 a browser has six connections to a host, for all its pages: none may be held.
+      const hold = /^h[23]/.test(performance.getEntriesByName(made.url).at(-1)?.nextHopProtocol ?? "");
+      if (!hold) url.searchParams.set("once", "1");
+      while (!signal.aborted) {
+        const response = await fetch(url, {headers, signal, cache: "no-store"});
+        if (!response.ok) return;
+        const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+        for (let rest = ""; ;) {
+          const {value, done} = await reader.read();
+          if (done) break;
+          const blocks = (rest + value).split("\n\n");
+          rest = blocks.pop();
+          for (const block of blocks) this.#tell(block);
+        }
+        await new Promise((resolve) => setTimeout(resolve, hold ? 1_000 : pollEvery));
+      }
+    } catch { /* the session ended, or plays on without events */ }
+  }
+
+  #tell(block) {
+    const event = block.match(/^event: (.*)$/m)?.[1], data = block.match(/^data: (.*)$/m)?.[1];
+    if (!event || !data) return;
+    try {
+      this.dispatchEvent(new CustomEvent("relay", {detail: {event, data: JSON.parse(data)}}));
+    } catch { /* no event of ours */ }
+  }
+
   /** Ends the session here and at the relay. `leaving` is for a page that is going away. */
   close(leaving = false) {
     this.#abort.abort();
@@ -166,6 +218,9 @@ export class WhepSession extends EventTarget {
     if (!location) throw new WhepError("bad-answer", "the answer has no Location header, or does not expose it to other origins");
     this.#location = new URL(location, response.url);
     this.#etag = response.headers.get("ETag");
+    for (const {url, parameters} of links(response.headers.get("Link"))) {
+      for (const rel of (parameters.rel ?? "").split(/\s+/)) this.#extensions.set(rel, new URL(url, response.url));
+    }
     const servers = iceServers(response.headers.get("Link"));
     if (servers.length) {
       this.iceServers = [...this.iceServers, ...servers];
@@ -281,14 +336,23 @@ function withFragment(sdp, text) {
   return sections.join("");
 }
 
-/** STUN and TURN servers of a Link header (RFC 9725 §4.6). */
-export function iceServers(header) {
-  const servers = [];
+/** The links of a Link header (RFC 8288), as {url, parameters}. */
+function links(header) {
+  const all = [];
   for (const [, url, rest] of (header ?? "").matchAll(/<([^>]*)>((?:\s*;\s*[\w-]+\s*(?:=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]+))?)*)/g)) {
     const parameters = {};
     for (const [, key, quoted, plain] of rest.matchAll(/;\s*([\w-]+)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+)))?/g)) {
       parameters[key.toLowerCase()] ??= quoted?.replace(/\\(.)/g, "$1") ?? plain ?? "";
     }
+    all.push({url, parameters});
+  }
+  return all;
+}
+
+/** STUN and TURN servers of a Link header (RFC 9725 §4.6). */
+export function iceServers(header) {
+  const servers = [];
+  for (const {url, parameters} of links(header)) {
     if (!(parameters.rel ?? "").split(/\s+/).includes("ice-server") || !/^(stuns?|turns?):/i.test(url)) continue;
     const server = {urls: url};
     if (parameters.username !== undefined) Object.assign(server, {username: parameters.username, credential: parameters.credential ?? ""});
