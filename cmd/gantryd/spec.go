@@ -54,7 +54,13 @@ func video(c videoConfig, log *slog.Logger) pipeline.Video {
 	if c.Source == sourceV4L2 {
 		return pipeline.Video{
 			Name: c.V4L2.Device, Key: c.V4L2, Format: slateFormat(c.V4L2),
-			Open: func(context.Context) (device.Source, error) { return opened(v4l2.Open(c.V4L2, log)) },
+			Open: func(context.Context) (device.Source, error) {
+				src, err := opened(v4l2.Open(c.V4L2, log))
+				if err != nil {
+					return nil, err
+				}
+				return pipeline.Converted(src, libav.NewConverter), nil
+			},
 		}
 	}
 	return pipeline.Video{

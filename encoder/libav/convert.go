@@ -97,7 +97,7 @@ func (j *jpegs) Convert(f *media.Frame) (*media.Frame, error) {
 		C.av_frame_free(&picture)
 		return nil, fmt.Errorf("decode picture %d: %w", f.Seq, err)
 	}
-	return finish(picture, j.out, f.PTS, f.Seq)
+	return finish(picture, j.out, f.Format.Rate, f.PTS, f.Seq)
 }
 
 // Close implements encoder.Converter.
@@ -108,13 +108,14 @@ func (j *jpegs) Close() error {
 }
 
 // finish makes picture, which it takes over, a Frame of that format.
-func finish(picture *C.AVFrame, format media.VideoFormat, pts time.Duration, seq uint32) (*media.Frame, error) {
+func finish(picture *C.AVFrame, format media.VideoFormat, rate media.Rational, pts time.Duration, seq uint32) (*media.Frame, error) {
 	f, err := wrap(picture)
 	if err != nil {
 		C.av_frame_free(&picture)
 		return nil, err
 	}
 	f.Format, f.PTS, f.Seq = format, pts, seq
+	f.Format.Rate = rate // which a source may find out later
 	return f, nil
 }
 
@@ -178,7 +179,7 @@ func (d *deinterlacer) Convert(f *media.Frame) (*media.Frame, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deinterlace: %w", err)
 	}
-	return finish(picture, d.out, time.Duration(picture.pts), seq)
+	return finish(picture, d.out, f.Format.Rate, time.Duration(picture.pts), seq)
 }
 
 // Close implements encoder.Converter.
