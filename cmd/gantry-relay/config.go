@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -41,6 +42,10 @@ type Config struct {
 	RTMP           string                   `yaml:"rtmp"`
 	RTMPS          string                   `yaml:"rtmps"` // where there is a certificate
 	Pull           []pull.Config            `yaml:"pull"`
+
+	ICELite        bool        `yaml:"ice-lite"`
+	ICEServers     []iceServer `yaml:"ice-servers"`
+	TrustedProxies []network   `yaml:"trusted-proxy"`
 }
 
 // An address is an IP address that peers can be told of.
@@ -92,7 +97,7 @@ func (c Config) access() access.Config {
 
 func (c Config) rtc() rtc.Config {
 	r := rtc.Default()
-	r.Addr = c.RTC
+	r.Addr, r.Lite = c.RTC, c.ICELite
 	for _, a := range c.PublicAddresses {
 		r.PublicAddrs = append(r.PublicAddrs, a.Addr)
 	}
@@ -136,6 +141,11 @@ func (c Config) Validate() error {
 	}
 	if err := (access.Config{Play: c.PlayTokens}).Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("play-token: %w", err))
+	}
+	for i, s := range c.ICEServers {
+		if err := s.Validate(); err != nil {
+			errs = append(errs, fmt.Errorf("ice-servers[%d]: %w", i, err))
+		}
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("tls-cert: a certificate and a key belong together: set tls-cert and tls-key, or neither"))
@@ -184,6 +194,7 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 	}
 	var publishTokens, playTokens []secret.String
 	var addresses []address
+	var proxies []network
 	text("http", func(c *Config, s string) { c.HTTP = s })
 	text("rtc", func(c *Config, s string) { c.RTC = s })
 	text("srt", func(c *Config, s string) { c.SRT = s })
@@ -205,6 +216,17 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 		err := a.UnmarshalText([]byte(s))
 		addresses = append(addresses, a)
 		return func(c *Config) { c.PublicAddresses = addresses }, err
+	})
+	parsed("trusted-proxy", func(s string) (func(*Config), error) {
+		var n network
+		err := n.UnmarshalText([]byte(s))
+		proxies = append(proxies, n)
+		return func(c *Config) { c.TrustedProxies = proxies }, err
+	})
+	flags.BoolFunc("ice-lite", "", func(s string) error {
+		lite, err := strconv.ParseBool(s)
+		set = append(set, func(c *Config) { c.ICELite = lite })
+		return err
 	})
 	duration := func(name string, apply func(c *Config, d time.Duration)) {
 		parsed(name, func(s string) (func(*Config), error) {

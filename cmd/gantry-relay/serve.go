@@ -55,7 +55,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	hub := relay.NewHub(cfg.hub(), log)
 	hub.SetTranscoder(transcode)
 	defer hub.Close()
-	publish, err := whipingest.New(whipingest.Default(), hub, port.Configure, whipingest.Access{Authorize: policy.Publish}, log)
+	publish, err := whipingest.New(whipingest.Default(), hub, port.Configure, whipingest.Access{Authorize: policy.Publish, ICEServers: cfg.links}, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
@@ -63,7 +63,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close(), publish.Close())
 	}
-	play := whepegress.New(whepegress.Default(), hub, port, whepegress.Access{Authorize: policy.Play}, log)
+	play := whepegress.New(whepegress.Default(), hub, port, whepegress.Access{Authorize: policy.Play, ICEServers: cfg.links}, log)
 
 	registry := metrics.New()
 	collect(registry, publish, play)
@@ -78,7 +78,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		}
 		return nil
 	}}))
-	server.Handler = web.Count(registry, mux)
+	server.Handler = behind(cfg.TrustedProxies, web.Count(registry, mux))
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
