@@ -25,8 +25,9 @@ var built struct {
 	paths map[string]string
 }
 
-// Bin returns the path of a binary of ours, cmd/NAME or scripts/NAME. All lie in one folder. It takes the one in $GANTRY_BIN, where scripts/test has built all,
-// and else builds it once for all tests of this process.
+// Bin returns the path of a binary of ours, cmd/NAME or scripts/NAME. All lie in one folder. It takes the one in
+// $GANTRY_BIN, where scripts/test has built all, and else builds it once for all tests of this process, with the tests' own
+// tags.
 func Bin(tb testing.TB, name string) string {
 	tb.Helper()
 	if dir := os.Getenv("GANTRY_BIN"); dir != "" {
@@ -49,7 +50,7 @@ func Bin(tb testing.TB, name string) string {
 	if _, err := os.Stat(filepath.Join(Root(tb), source)); err != nil {
 		source = "./scripts/" + name
 	}
-	build := exec.Command("go", "build", "-o", path, source)
+	build := exec.Command("go", "build", "-tags", buildTags, "-o", path, source)
 	build.Dir = Root(tb)
 	if out, err := build.CombinedOutput(); err != nil {
 		tb.Fatalf("build %s: %v\n%s", name, err, out)
