@@ -30,6 +30,7 @@ A relay serves, on the address of --http:
     POST /whip/{stream}   publish (WHIP, RFC 9725)       GET /               what is on the air
     POST /whep/{stream}   play (WHEP)                    GET /play/{stream}  the player
     GET  /api/v1/streams  the same as JSON               GET /metrics        for Prometheus
+    GET  /hls/{stream}/index.m3u8   Low-Latency HLS
     GET  /healthz         200 while all is well          GET /gantry-player.js  the player as a module
     POST /api/v1/streams/{stream}/publishers/{id}        which of a stream's publishers is forwarded (docs/relay.md)
 

@@ -19,6 +19,7 @@ import (
 	"gantry/media/packing"
 	"gantry/relay"
 	"gantry/relay/access"
+	"gantry/relay/egress/hls"
 	whepegress "gantry/relay/egress/whep"
 	whipingest "gantry/relay/ingest/whip"
 	"gantry/relay/web"
@@ -65,6 +66,8 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	}
 	play := whepegress.New(whepegress.Default(), hub, port, whepegress.Access{Authorize: policy.Play, ICEServers: cfg.links}, log)
 
+	segments := hls.New(hub, policy.Play, log)
+
 	registry := metrics.New()
 	collect(registry, publish, play)
 	others.collect(registry)
@@ -72,6 +75,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	mux := http.NewServeMux()
 	mux.Handle(whipingest.Prefix, publish)
 	mux.Handle("/whep/", play)
+	mux.Handle(hls.Prefix, segments)
 	mux.Handle("/", web.New(web.Options{Hub: hub, Policy: policy, Metrics: registry, Version: version, Publish: others.addresses(cfg), Log: log, Health: func() error {
 		if stopping.Load() {
 			return errors.New("stopping")
@@ -109,7 +113,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	deadline, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	go func() { shut <- server.Shutdown(deadline) }()
-	err = errors.Join(err, publish.Close(), others.Close(), play.Close())
+	err = errors.Join(err, publish.Close(), others.Close(), play.Close(), segments.Close())
 	if e := <-shut; e != nil {
 		log.Warn("requests were cut off", "err", e)
 		_ = server.Close()

@@ -63,7 +63,7 @@ func Count(r *metrics.Registry, next http.Handler) http.Handler {
 func route(path string) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	switch first {
-	case "whip", "whep", "play", "api", "metrics", "healthz":
+	case "whip", "whep", "hls", "play", "api", "metrics", "healthz":
 		return first
 	case "":
 		return "index"

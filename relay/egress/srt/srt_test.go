@@ -65,7 +65,7 @@ func TestCallersReceive(t *testing.T) {
 	until, stop := context.WithTimeout(ctx, 3*time.Second)
 	defer stop()
 	out, _ := exec.CommandContext(until, "srt-live-transmit", "-q", address+"read:demo:play-token", "file://con").Output() // until it is ended
-	if len(out) < 100*188 || out[0] != 0x47 || out[188] != 0x47 { // it is cut off anywhere
+	if len(out) < 100*188 || out[0] != 0x47 || out[188] != 0x47 {                                                          // it is cut off anywhere
 		t.Errorf("srt-live-transmit received %d bytes", len(out))
 	}
 
