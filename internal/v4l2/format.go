@@ -212,3 +212,21 @@ func pastEnd(err error) error {
 	}
 	return err
 }
+
+// Crop sets the rectangle of a queue's pictures that is meant, from the top left corner: encoders round picture sizes up.
+func (d *Device) Crop(t uapi.BufType, width, height int) error {
+	s := uapi.Selection{Type: t, Target: uapi.SelCrop, R: uapi.Rect{Width: uint32(width), Height: uint32(height)}}
+	switch t { // the kernel wants the single-planar names here, and drivers before 4.13 only those
+	case uapi.VideoOutputMplane:
+		s.Type = uapi.VideoOutput
+	case uapi.VideoCaptureMplane:
+		s.Type = uapi.VideoCapture
+	}
+	if err := uapi.SSelection(d.fd, &s); err != nil {
+		return d.wrap(err)
+	}
+	if s.R.Left != 0 || s.R.Top != 0 || int(s.R.Width) != width || int(s.R.Height) != height {
+		return fmt.Errorf("%s: crop to %dx%d: the driver makes it %+v", d.path, width, height, s.R)
+	}
+	return nil
+}

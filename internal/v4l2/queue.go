@@ -266,6 +266,9 @@ func (q *Queue) Err() error {
 // StreamOn starts the queue.
 func (q *Queue) StreamOn() error { return q.dev.wrap(uapi.StreamOn(q.dev.fd, q.typ)) }
 
+// StreamOff stops the queue; all buffers come back from the driver, unfinished.
+func (q *Queue) StreamOff() error { return q.dev.wrap(uapi.StreamOff(q.dev.fd, q.typ)) }
+
 // Close stops the queue and frees its buffers; the device takes a new queue then. Lent buffers stay valid until they are
 // returned. Drivers before Linux 4.20 free nothing that is in use: with those, Close waits for the loans to end, or for ctx.
 // A second Close does nothing.
