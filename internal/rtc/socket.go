@@ -98,7 +98,10 @@ func (s *socket) join() (fd int, err error) {
 // sender returns a descriptor to send by. The caller closes it.
 func (s *socket) sender() (fd int, err error) {
 	if s.anchor >= 0 {
-		return s.join()
+		if fd, err = s.join(); err == nil {
+			return fd, nil
+		}
+		// The address is not this thread's any more: it has gone, or belongs to another network namespace.
 	}
 	// A descriptor of its own at least: writers of the shared one wait for each other.
 	s.control(func(shared int) { fd, err = unix.FcntlInt(uintptr(shared), unix.F_DUPFD_CLOEXEC, 0) })
