@@ -210,7 +210,8 @@ func (s *station) between(t *testing.T, offer, answer func(sdp string) string) s
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		if r.Method == "POST" {
+		described := r.Method == "POST" && r.Header.Get("Content-Type") == "application/sdp"
+		if described {
 			sdp, _ := io.ReadAll(r.Body)
 			r.Body = io.NopCloser(strings.NewReader(offer(string(sdp))))
 		}
@@ -222,7 +223,7 @@ func (s *station) between(t *testing.T, offer, answer func(sdp string) string) s
 		w.Header().Del("Content-Length")
 		w.WriteHeader(rec.Code)
 		text := rec.Body.String()
-		if r.Method == "POST" {
+		if described {
 			text = answer(text)
 		}
 		_, _ = io.WriteString(w, text)
