@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -28,6 +29,8 @@ const (
 	audioTone  = "tone"
 	none       = "none"
 	auto       = "auto"
+
+	timecodeUTC = "utc"
 )
 
 // maxUplinks bounds what one box sends to.
@@ -64,6 +67,7 @@ type encoderConfig struct {
 	Preset     string        `yaml:"preset"`
 	Profile    string        `yaml:"profile"`
 	Threads    int           `yaml:"threads"`
+	Timecode   string        `yaml:"timecode"`
 }
 
 // An uplinkConfig is one destination: one of the pointers is set.
@@ -82,13 +86,14 @@ func (c *uplinkConfig) SetDefaults() { c.Autostart, c.Adapt = true, true }
 
 func defaults() boxConfig {
 	return boxConfig{
-		HTTP:    "127.0.0.1:8090",
-		Log:     "info",
-		Video:   videoConfig{Source: sourceTest, TestSrc: testsrc.Default(), V4L2: v4l2.Default()},
-		Audio:   audioConfig{Source: none},
-		Encoder: encoderConfig{Backend: auto, Codec: "h264", Bitrate: 2_500_000, MinBitrate: 300_000, GOP: 2 * time.Second},
-		Opus:    opus.Default(),
-		AAC:     libav.DefaultAAC(),
+		HTTP:  "127.0.0.1:8090",
+		Log:   "info",
+		Video: videoConfig{Source: sourceTest, TestSrc: testsrc.Default(), V4L2: v4l2.Default()},
+		Audio: audioConfig{Source: none},
+		Encoder: encoderConfig{Backend: auto, Codec: "h264", Bitrate: 2_500_000, MinBitrate: 300_000, GOP: 2 * time.Second,
+			Timecode: none},
+		Opus: opus.Default(),
+		AAC:  libav.DefaultAAC(),
 	}
 }
 
@@ -175,12 +180,19 @@ func (c videoConfig) Validate() error { return oneOf("source", c.Source, sourceT
 // Validate checks the choice of the source.
 func (c audioConfig) Validate() error { return oneOf("source", c.Source, audioTone, none) }
 
+// videoCodecs are the names that pictures' codecs have in the configuration.
+var videoCodecs = map[string]media.Codec{"h264": media.H264, "h265": media.H265}
+
 // Validate checks everything that does not depend on the machine.
 func (c encoderConfig) Validate() error {
-	errs := []error{oneOf("codec", c.Codec, "h264")}
+	codec, known := videoCodecs[c.Codec]
+	if !known { // the rest as for the default
+		codec = media.H264
+	}
+	errs := []error{oneOf("codec", c.Codec, slices.Sorted(maps.Keys(videoCodecs))...)}
 	names := []string{auto}
 	for _, b := range backends() {
-		if b.Codec == media.H264 {
+		if b.Codec == codec {
 			names = append(names, b.Name)
 		}
 	}
@@ -194,17 +206,22 @@ func (c encoderConfig) Validate() error {
 	if c.GOP != 0 && c.GOP < 100*time.Millisecond || c.GOP > time.Minute {
 		errs = append(errs, fmt.Errorf("gop: %v is not from 100ms to 1m, or 0s for key frames on demand only", c.GOP))
 	}
-	if c.Profile != "" {
+	switch {
+	case c.Profile == "":
+	case codec == media.H264:
 		errs = append(errs, oneOf("profile", c.Profile, "baseline", "main", "high"))
+	default:
+		errs = append(errs, oneOf("profile", c.Profile, "main"))
 	}
 	if c.Threads < 0 || c.Threads > 64 {
 		errs = append(errs, fmt.Errorf("threads: %d is not from 1 to 64, or 0 for as many as the machine has", c.Threads))
 	}
+	errs = append(errs, oneOf("timecode", c.Timecode, none, timecodeUTC))
 	return errors.Join(errs...)
 }
 
 func (c encoderConfig) params() encoder.Params {
-	return encoder.Params{Codec: media.H264, Bitrate: c.Bitrate, GOP: c.GOP, Preset: c.Preset, Profile: c.Profile, Threads: c.Threads}
+	return encoder.Params{Codec: videoCodecs[c.Codec], Bitrate: c.Bitrate, GOP: c.GOP, Preset: c.Preset, Profile: c.Profile, Threads: c.Threads}
 }
 
 // Validate checks the name and that there is one kind; the destination's own Config checks itself.

@@ -35,9 +35,10 @@ func backends() []encoder.Backend {
 // spec turns the configuration into what the pipeline works with: the one place that knows which name means which package.
 func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 	s := pipeline.Spec{
-		Video:   video(c.Video, log),
-		Audio:   audio(c.Audio, c.Opus, c.AAC),
-		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate},
+		Video: video(c.Video, log),
+		Audio: audio(c.Audio, c.Opus, c.AAC),
+		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate,
+			Timecode: c.Encoder.Timecode == timecodeUTC},
 	}
 	for _, b := range backends() {
 		if b.Codec == s.Encoder.Params.Codec && (c.Encoder.Backend == auto || c.Encoder.Backend == b.Name) {

@@ -15,6 +15,7 @@ import (
 	"gantry/internal/health"
 	"gantry/internal/supervise"
 	"gantry/media"
+	"gantry/media/sei"
 )
 
 const (
@@ -269,6 +270,11 @@ func (e *encode) read(ctx context.Context, c *coder) {
 		e.out.add(clock.Now(), len(p.Data))
 		if p.Key {
 			e.note(func(st *encodeState) { st.keys++ })
+		}
+		if want, _ := e.setting.get(); want.Timecode {
+			stamped := *p
+			stamped.Data = sei.StampUTC(codec, p.Data, clock.Wall(p.PTS))
+			p = &stamped
 		}
 		e.fanout.push(p, codec)
 	}

@@ -140,6 +140,7 @@ type chip struct {
 	hang    bool          // swallow pictures
 	slow    time.Duration // each picture takes this long
 	restart bool          // Apply says ErrRestart
+	slice   bool          // packets begin as H.264 slices do
 	opened  []encoder.Params
 	formats []media.VideoFormat
 	applied []int
@@ -212,7 +213,12 @@ func (e *fakeEncoder) Encode(ctx context.Context, f *media.Frame, key bool) erro
 	}
 	k := e.keys.Key(f.PTS, key)
 	// The packet says what picture it was made of.
-	e.out.Put(&media.Packet{PTS: f.PTS, DTS: f.PTS, Start: true, End: true, Key: k, Data: fmt.Appendf(make([]byte, 0, e.chip.bytes), "%dx%d", f.Format.Width, f.Format.Height)})
+	data := make([]byte, 0, e.chip.bytes)
+	if e.chip.slice {
+		data = append(data, 0, 0, 0, 1, 0x41)
+	}
+	data = fmt.Appendf(data, "%dx%d", f.Format.Width, f.Format.Height)
+	e.out.Put(&media.Packet{PTS: f.PTS, DTS: f.PTS, Start: true, End: true, Key: k, Data: data})
 	return nil
 }
 

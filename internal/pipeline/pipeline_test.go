@@ -11,7 +11,9 @@ import (
 
 	"gantry/device"
 	"gantry/encoder"
+	"gantry/internal/clock"
 	"gantry/media"
+	"gantry/media/sei"
 	"gantry/uplink"
 )
 
@@ -620,6 +622,36 @@ func TestNewestWins(t *testing.T) {
 	if media.OutstandingFrames() != 0 {
 		t.Error("frames outstanding")
 	}
+}
+
+// Each picture says when it was captured, from the next on that it is asked for.
+func TestTimecode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer("a")
+		r := start(t, func(r *rig) { r.chip.slice = true }, p)
+		sleep(time.Second)
+		for _, packet := range p.got() {
+			if at, ok := sei.UTCOf(media.H264, packet.Data); ok {
+				t.Fatalf("%v, unasked", at)
+			}
+		}
+		r.spec.Encoder.Timecode = true
+		r.Apply(r.spec)
+		sleep(time.Second)
+		got := p.got()
+		if len(got) < 20 {
+			t.Fatalf("%d packets", len(got))
+		}
+		for _, packet := range got[1:] {
+			at, ok := sei.UTCOf(media.H264, packet.Data)
+			if off := at.Sub(clock.Wall(packet.PTS)); !ok || off > 0 || off <= -time.Millisecond {
+				t.Errorf("picture of %v says %v, %v", clock.Wall(packet.PTS), at, ok)
+			}
+		}
+		if st := r.Status(); st.Encoder.Opened != 1 || st.Uplinks[0].Connects != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
 }
 
 func TestCleanStopSaysGoodbye(t *testing.T) {

@@ -51,6 +51,7 @@ type Encoder struct {
 	Backends []encoder.Backend // that may be used, the best first
 	Params   encoder.Params    // Bitrate is the most that is ever used
 	Floor    int               // bit/s that the video is never asked to go below
+	Timecode bool              // each picture says when it was captured, in UTC (package media/sei)
 }
 
 // An Uplink is one destination.
