@@ -19,6 +19,7 @@ import (
 	"gantry/internal/secret"
 	"gantry/relay"
 	"gantry/relay/access"
+	"gantry/relay/egress/restream"
 	"gantry/relay/ingest/pull"
 	"gantry/relay/ingest/srt"
 )
@@ -35,6 +36,11 @@ type Config struct {
 	Hold            time.Duration   `yaml:"hold"`
 	Log             level           `yaml:"log"`
 
+	Others `yaml:",inline"`
+}
+
+// Others are the ways in and out beside WHIP and WHEP.
+type Others struct {
 	SRT            string                   `yaml:"srt"`
 	SRTLatency     time.Duration            `yaml:"srt-latency"`
 	SRTPassphrase  secret.String            `yaml:"srt-passphrase"`
@@ -42,6 +48,7 @@ type Config struct {
 	RTMP           string                   `yaml:"rtmp"`
 	RTMPS          string                   `yaml:"rtmps"` // where there is a certificate
 	Pull           []pull.Config            `yaml:"pull"`
+	Restream       []restream.Destination   `yaml:"restream"`
 
 	ICELite        bool        `yaml:"ice-lite"`
 	ICEServers     []iceServer `yaml:"ice-servers"`
@@ -75,7 +82,8 @@ func (l *level) UnmarshalText(text []byte) error {
 
 func defaults() Config {
 	s := srt.Default()
-	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold, SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936"}
+	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold,
+		Others: Others{SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936"}}
 }
 
 // beside puts the host of HTTP into an address that has none: a relay for this machine alone is that on all its ports.
@@ -156,6 +164,14 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("pull[%d].name: %q is used twice", i, p.Name))
 		}
 		names[p.Name] = true
+	}
+	for i, d := range c.Restream {
+		if _, _, err := openUplink(slog.New(slog.DiscardHandler))(d); err != nil {
+			errs = append(errs, fmt.Errorf("restream[%d].%w", i, err))
+		}
+		if slices.ContainsFunc(c.Restream[:i], func(o restream.Destination) bool { return o.Stream == d.Stream && o.Name == d.Name }) {
+			errs = append(errs, fmt.Errorf("restream[%d].name: %q is used twice for this stream", i, d.Name))
+		}
 	}
 	if err := c.hub().Validate(); err != nil {
 		errs = append(errs, err)

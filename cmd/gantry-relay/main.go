@@ -58,7 +58,8 @@ the environment, the environment over the file:
     --log LEVEL              debug, info, warn or error                                                   (info)
     --version                print the version
 
-The file's pull names streams that the relay fetches itself: rtsp://, rtsps:// and srt:// addresses.
+The file's pull names streams that the relay fetches itself (rtsp://, rtsps://, srt://), its restream where streams are sent on to
+(srt://, rtmp://, rtmps://, WHIP's https://); /api/v1/streams/{stream}/restream does so while live.
 
 An address without a host (":8890") has that of --http. Publish with
 

@@ -40,7 +40,6 @@ func openPorts(cfg Config, secure *tls.Config, hub *relay.Hub, policy *access.Po
 	p := &ports{failed: make(chan error, 3)}
 	defer func() {
 		if err != nil {
-			p.start(log) // what is open is closed by its Run
 			err = errors.Join(err, p.Close())
 		}
 	}()
@@ -82,7 +81,7 @@ func openPorts(cfg Config, secure *tls.Config, hub *relay.Hub, policy *access.Po
 }
 
 // start serves until Close.
-func (p *ports) start(log *slog.Logger) {
+func (p *ports) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
 	serve := func(name string, run func(context.Context) error) {
@@ -108,6 +107,9 @@ func (p *ports) start(log *slog.Logger) {
 
 // Close ends all connections and waits for them.
 func (p *ports) Close() error {
+	if p.cancel == nil {
+		p.start() // Run closes what was opened
+	}
 	p.cancel()
 	p.work.Wait()
 	return nil

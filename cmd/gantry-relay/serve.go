@@ -20,6 +20,7 @@ import (
 	"gantry/relay"
 	"gantry/relay/access"
 	"gantry/relay/egress/hls"
+	"gantry/relay/egress/restream"
 	whepegress "gantry/relay/egress/whep"
 	whipingest "gantry/relay/ingest/whip"
 	"gantry/relay/web"
@@ -68,6 +69,13 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 
 	segments := hls.New(hub, policy.Play, log)
 
+	onward := restream.New(hub, openUplink(log), log)
+	for _, d := range cfg.Restream {
+		if err := onward.Add(d); err != nil {
+			return errors.Join(fmt.Errorf("restream %s to %s: %w", d.Stream, d.Name, err), onward.Close(), listener.Close(), publish.Close(), others.Close())
+		}
+	}
+
 	registry := metrics.New()
 	collect(registry, publish, play)
 	others.collect(registry)
@@ -82,12 +90,12 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		}
 		return nil
 	}}))
-	server.Handler = behind(cfg.TrustedProxies, web.Count(registry, mux))
+	server.Handler = behind(cfg.TrustedProxies, web.Count(registry, onward.Handler(policy.Publish, mux)))
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	base := baseURL(cfg, listener.Addr())
-	others.start(log)
+	others.start()
 	log.Info("serving", append([]any{"http", base, "rtc", port.Addr().String()}, others.listing()...)...)
 	if err := systemd.Ready("serving at " + base); err != nil {
 		log.Warn("service manager cannot be told", "err", err)
@@ -113,7 +121,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	deadline, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	go func() { shut <- server.Shutdown(deadline) }()
-	err = errors.Join(err, publish.Close(), others.Close(), play.Close(), segments.Close())
+	err = errors.Join(err, publish.Close(), others.Close(), onward.Close(), play.Close(), segments.Close())
 	if e := <-shut; e != nil {
 		log.Warn("requests were cut off", "err", e)
 		_ = server.Close()

@@ -50,7 +50,7 @@ func TestSoundKeepsTimeWithThePicture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ports.start(log)
+	ports.start()
 	defer ports.Close()
 	for stream, c := range map[string]struct{ format, url string }{
 		"srt":  {"mpegts", fmt.Sprintf("srt://%v?streamid=srt", ports.srt.Addr())},

@@ -54,6 +54,7 @@ var rules = []rule{
 	{"relay/ingest/", []string{"=relay", "=relay/ingest", ".", "relay/access", "internal/proto", "internal/rtc"}, implement},
 	{"relay/egress", []string{"=relay", "internal/proto"}, implement},
 	{"relay/egress/", []string{"=relay", "=relay/egress", ".", "relay/access", "internal/proto", "internal/rtc"}, implement},
+	{"relay/egress/restream", []string{"=relay", "=uplink", ".", "relay/access"}, implement}, // sends as a box does, by what cmd hands it
 	{"relay/web", []string{"=relay", ".", "relay/access", "internal/proto"}, implement},
 
 	{"internal/config", []string{"=device", "=encoder", "=uplink", "internal/config"}, compose},
@@ -61,7 +62,7 @@ var rules = []rule{
 	{"webui", []string{".", "internal/config"}, compose},
 
 	{"cmd/gantryd", []string{".", "device", "encoder", "uplink", "webui", "systemd", "internal/pipeline", "internal/config"}, choose},
-	{"cmd/gantry-relay", []string{".", "relay", "=encoder/libav/sound", "systemd", "internal/config", "internal/rtc", "internal/proto"}, choose},
+	{"cmd/gantry-relay", []string{".", "relay", "=encoder/libav/sound", "uplink", "systemd", "internal/config", "internal/rtc", "internal/proto"}, choose},
 
 	{"internal/testkit", []string{"internal/testkit", "=device", "=encoder", "=uplink", "=relay"}, support},
 	{"internal/testkit/vivid", []string{"internal/v4l2"}, support},
@@ -152,6 +153,8 @@ func TestImportRules(t *testing.T) {
 		{"cmd/gantry-relay", "device/v4l2", false},
 		{"cmd/gantry-relay", "relay/egress/whep", true},
 		{"cmd/gantry-relay", "encoder/libav", false},
+		{"relay/egress/restream", "uplink", true},
+		{"relay/egress/restream", "uplink/srt", false},
 		{"cmd/gantryd", "internal/testkit", false},
 	} {
 		if got := ruleFor(c.from).allows(c.from, c.to); got != c.want {
