@@ -11,6 +11,7 @@ import (
 	"gantry/device/v4l2"
 	"gantry/encoder"
 	"gantry/encoder/libav"
+	"gantry/encoder/m2m"
 	"gantry/encoder/openh264"
 	"gantry/encoder/opus"
 	"gantry/internal/pipeline"
@@ -19,7 +20,7 @@ import (
 
 // backends are the video encoders in this build, the best first. What the machine lacks says so when it is opened.
 func backends() []encoder.Backend {
-	all := append(libav.Backends(), openh264.Backends()...)
+	all := append(append(m2m.Backends(), libav.Backends()...), openh264.Backends()...)
 	slices.SortStableFunc(all, func(a, b encoder.Backend) int {
 		switch {
 		case a.Hardware == b.Hardware:
