@@ -13,11 +13,12 @@ import (
 type udpMux struct {
 	muxes    []*ice.UDPMuxDefault // as sockets
 	sockets  []*socket
+	local    *interfaces
 	loopback bool
 }
 
-func newUDPMux(sockets []*socket, loopback bool, logs pionLogs) *udpMux {
-	m := &udpMux{sockets: sockets, loopback: loopback}
+func newUDPMux(sockets []*socket, local *interfaces, loopback bool, logs pionLogs) *udpMux {
+	m := &udpMux{sockets: sockets, local: local, loopback: loopback}
 	for _, s := range sockets {
 		if s.LocalAddr().(*net.UDPAddr).IP.IsLoopback() {
 			m.loopback = true
@@ -25,7 +26,7 @@ func newUDPMux(sockets []*socket, loopback bool, logs pionLogs) *udpMux {
 		m.muxes = append(m.muxes, ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: logs.NewLogger("udp"), UDPConn: s}))
 	}
 	if !m.loopback {
-		for _, a := range localAddresses(true, true, false) {
+		for _, a := range m.local.addresses(true, true, false) {
 			m.loopback = m.loopback || a.IsLoopback() // nothing else to tell
 		}
 	}
@@ -41,7 +42,7 @@ func (m *udpMux) GetListenAddresses() []net.Addr {
 			out = append(out, at)
 			continue
 		}
-		for _, ip := range localAddresses(s.v4, !s.v4, m.loopback) {
+		for _, ip := range m.local.addresses(s.v4, !s.v4, m.loopback) {
 			out = append(out, net.UDPAddrFromAddrPort(netip.AddrPortFrom(ip, uint16(at.Port))))
 		}
 	}

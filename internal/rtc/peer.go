@@ -64,7 +64,12 @@ type Peer struct {
 
 // NewPeer makes a Peer and gathers its candidates. The caller runs it, or closes it.
 func (p *Port) NewPeer(events Events) (*Peer, error) {
+	network, err := p.local.network()
+	if err != nil {
+		return nil, fmt.Errorf("read network interfaces: %w", err)
+	}
 	o := []ice.AgentOption{
+		ice.WithNet(network),
 		ice.WithUDPMux(p.udp), ice.WithTCPMux(p.tcp), ice.WithDisableActiveTCP(),
 		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6, ice.NetworkTypeTCP4, ice.NetworkTypeTCP6}),
 		ice.WithCandidateTypes([]ice.CandidateType{ice.CandidateTypeHost}),

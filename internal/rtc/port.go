@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -79,6 +78,7 @@ type Port struct {
 	cert    tls.Certificate
 	print   string // SHA-256 fingerprint of cert
 	rewrite []ice.AddressRewriteRule
+	local   interfaces
 }
 
 // Listen opens the UDP and TCP port that cfg names. It warns when the kernel grants smaller socket buffers than wanted.
@@ -97,7 +97,7 @@ func Listen(cfg Config, log *slog.Logger) (*Port, error) {
 	}
 	p.warnSmallBuffers()
 	logs := pionLogs{log}
-	p.udp = newUDPMux(p.sockets, cfg.Loopback, logs)
+	p.udp = newUDPMux(p.sockets, &p.local, cfg.Loopback, logs)
 	p.tcp = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: shallow{listener}, Logger: logs.NewLogger("tcp"), ReadBufferSize: 64, WriteBufferSize: tcpBuffer})
 	for _, a := range cfg.PublicAddrs {
 		p.rewrite = append(p.rewrite, ice.AddressRewriteRule{External: []string{a.String()}, AsCandidateType: ice.CandidateTypeHost, Mode: ice.AddressRewriteAppend})
@@ -216,31 +216,4 @@ func (p *Port) Configure(e *webrtc.SettingEngine) {
 func (p *Port) Close() error {
 	err := p.udp.Close()
 	return errors.Join(err, p.tcp.Close())
-}
-
-// addresses returns the machine's addresses that peers may be told of.
-func localAddresses(v4, v6, loopback bool) []netip.Addr {
-	all, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil
-	}
-	var found, loops []netip.Addr
-	for _, a := range all {
-		prefix, err := netip.ParsePrefix(a.String())
-		if err != nil {
-			continue
-		}
-		ip := prefix.Addr().Unmap()
-		switch {
-		case ip.Is4() && !v4, ip.Is6() && !v6, ip.IsLinkLocalUnicast():
-		case ip.IsLoopback():
-			loops = append(loops, ip)
-		default:
-			found = append(found, ip)
-		}
-	}
-	if loopback || len(found) == 0 {
-		found = append(found, loops...)
-	}
-	return slices.Compact(found)
 }

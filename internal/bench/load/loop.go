@@ -259,15 +259,28 @@ func (c *packetConn) SetReadDeadline(t time.Time) error {
 		c.timer.Stop()
 		c.timer = nil
 	}
-	c.deadline = make(chan struct{})
+	select {
+	case <-c.deadline:
+		c.deadline = make(chan struct{})
+	default: // a reader may wait on it
+	}
 	if t.IsZero() {
 		return nil
 	}
-	deadline := c.deadline
 	if d := time.Until(t); d <= 0 {
-		close(deadline)
+		close(c.deadline)
 	} else {
-		c.timer = time.AfterFunc(d, func() { close(deadline) })
+		deadline := c.deadline
+		var timer *time.Timer
+		timer = time.AfterFunc(d, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.timer == timer {
+				close(deadline)
+				c.timer = nil
+			}
+		})
+		c.timer = timer
 	}
 	return nil
 }
