@@ -106,7 +106,7 @@ func (c Config) gosrt() gosrt.Config {
 	g := gosrt.DefaultConfig()
 	g.ReceiverLatency, g.PeerLatency = c.Latency, c.Latency
 	g.ConnectionTimeout = 3 * time.Second
-	g.PeerIdleTimeout = 3 * time.Second
+	g.PeerIdleTimeout = 5 * time.Second // as libsrt: an outage of some seconds is no end
 	g.PayloadSize = mpegts.Datagram
 	g.MaxBW = -1
 	if c.Passphrase != "" {

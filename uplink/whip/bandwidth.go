@@ -18,6 +18,7 @@ import (
 const (
 	estimateEvery = 100 * time.Millisecond // how often the estimate is looked at, and the most often that feedback goes out
 	repeatEvery   = time.Second            // feedback of a steady estimate
+	silence       = 600 * time.Millisecond // without feedback: receivers send it each 100 ms or so
 	startFactor   = 1.5                    // of the tracks' bitrate: the estimate to begin with
 	paceFactor    = 2.5                    // of the estimate: the pacer must empty its queue before the next picture
 	paceLimit     = 3                      // of the tracks' bitrate: an estimate far above it was never put to the test
@@ -34,6 +35,7 @@ type bandwidth struct {
 	limits  Bitrate
 	media   int          // bit/s that the tracks want
 	twcc    atomic.Bool  // feedback arrived
+	heard   atomic.Int64 // when it last did, in ns of Unix time
 	remb    atomic.Int64 // bit/s, 0: none
 }
 
@@ -87,6 +89,7 @@ func (b *bandwidth) feedback(p rtcp.Packet) {
 	case *rtcp.TransportLayerCC:
 		if b.bwe.WriteRTCP([]rtcp.Packet{p}, nil) == nil {
 			b.twcc.Store(true)
+			b.heard.Store(time.Now().UnixNano())
 		}
 	case *rtcp.ReceiverEstimatedMaximumBitrate:
 		b.remb.Store(int64(p.Bitrate))
@@ -117,6 +120,9 @@ func (b *bandwidth) watch(ctx context.Context, p *pacer, count *counters, tell f
 			return
 		case now := <-tick.C:
 			estimate := b.estimate()
+			if b.twcc.Load() && now.UnixNano()-b.heard.Load() > int64(silence) {
+				estimate = b.limits.Min // nothing arrives there, or nothing comes back
+			}
 			count.update(func(d *Detail) { d.Estimate = estimate })
 			if estimate == 0 {
 				continue
