@@ -181,7 +181,10 @@ func (c *client) patch(ctx context.Context, f whip.Fragment, match string) (*htt
 		return resp, nil
 	case 4:
 		switch resp.StatusCode {
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone, http.StatusTooManyRequests:
+		case http.StatusNotFound, http.StatusGone:
+			// The session has gone, as with a server that crashed: a new one is welcome at once, so it is no refusal.
+			return nil, fmt.Errorf("the session is gone: %v", statusError(resp))
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
 			return nil, statusError(resp)
 		}
 		return nil, fmt.Errorf("%w: %v", errNoPatch, statusError(resp))

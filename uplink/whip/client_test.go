@@ -253,6 +253,9 @@ func TestPatch(t *testing.T) {
 			if (err == nil) != (tt.restart == "") || err != nil && !strings.Contains(err.Error(), tt.restart) {
 				t.Errorf("restart: %v", err)
 			}
+			if refused := tt.reply.status == 401; errors.Is(err, uplink.ErrRefused) && !refused && !tt.noPatch {
+				t.Errorf("restart: %v: a session that is gone is no refusal", err)
+			}
 			if err == nil && c.etag != `"y"` {
 				t.Errorf("ETag %s after a restart", c.etag)
 			}
