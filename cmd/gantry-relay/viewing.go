@@ -32,10 +32,11 @@ type viewing struct {
 	want  int // decodable access units; 0: no end
 	out   io.Writer
 	begun time.Time
-	ended chan error // one element when the session is over
 
 	mu        sync.Mutex
-	told      bool // ended has its element
+	ended     chan error // one element when the present session is over
+	told      bool       // ended has its element
+	number    int        // of the present session
 	r         report
 	last      time.Time // when report was last called, and what stood then
 	lastBytes uint64
@@ -46,6 +47,7 @@ type viewing struct {
 
 // A report is what a viewer has received so far. Times are in seconds since the command began.
 type report struct {
+	Sessions      int         `json:"sessions"` // that the relay opened
 	Codec         string      `json:"codec"`
 	Profile       string      `json:"profile,omitempty"` // H.264 profile-level-id of the parameter sets in the stream
 	Width         int         `json:"width,omitempty"`
@@ -99,6 +101,37 @@ func (r report) String() string {
 
 func newViewing(want int, out io.Writer, begun time.Time) *viewing {
 	return &viewing{want: want, out: out, begun: begun, last: begun, ended: make(chan error, 1)}
+}
+
+// open begins another session, and returns what says why it is over.
+func (v *viewing) open() <-chan error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.number++
+	v.ended, v.told, v.decodable = make(chan error, 1), false, false
+	return v.ended
+}
+
+// opened notes that the relay has opened the session.
+func (v *viewing) opened() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.r.Sessions++
+}
+
+func (v *viewing) session() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.number
+}
+
+// endOf is end for one session: what the last one's connection says later does not matter.
+func (v *viewing) endOf(session int, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if session == v.number {
+		v.endLocked(err)
+	}
 }
 
 // end is told once why the session is over; nil when all is received.

@@ -30,6 +30,7 @@ such as http://127.0.0.1:8080/whep/demo.
     --out FILE         write those access units to FILE as H.264 Annex B; - is standard output
     --timeout DURATION end after so long: with status 0, or 1 when --frames were not reached            (30s; 0: never)
     --wait             when the relay does not answer or the stream is not live yet, ask again
+    --reconnect        the same, and again when the session is lost or the relay ends it
     --token TOKEN      the play token; rather use GANTRY_PLAY_TOKEN
     --json             one JSON object at the end instead of lines
 `
@@ -41,6 +42,7 @@ type watchOptions struct {
 	out     string
 	timeout time.Duration
 	wait    bool
+	again   bool // a new session when one is lost
 	json    bool
 }
 
@@ -54,6 +56,7 @@ func watchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	flags.StringVar(&o.out, "out", "", "")
 	flags.DurationVar(&o.timeout, "timeout", 30*time.Second, "")
 	flags.BoolVar(&o.wait, "wait", false, "")
+	flags.BoolVar(&o.again, "reconnect", false, "")
 	flags.BoolVar(&o.json, "json", false, "")
 	help := flags.Bool("help", false, "")
 	token := flags.String("token", os.Getenv("GANTRY_PLAY_TOKEN"), "")
@@ -74,6 +77,7 @@ func watchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 		fmt.Fprint(stderr, watchUsage)
 		return errUsage
 	}
+	o.wait = o.wait || o.again
 	o.url, o.token = urls[0], secret.String(strings.Join(strings.Fields(*token), " "))
 	if o.timeout > 0 {
 		var cancel context.CancelFunc
@@ -83,7 +87,7 @@ func watchCommand(ctx context.Context, args []string, stdout, stderr io.Writer) 
 	return watch(ctx, o, stdout)
 }
 
-// watch plays one session, from the offer to the last frame asked for.
+// watch plays one session, or several one after the other, from the offer to the last frame asked for.
 func watch(ctx context.Context, o watchOptions, stdout io.Writer) (err error) {
 	out := io.WriteCloser(nopCloser{io.Discard})
 	switch o.out {
@@ -100,36 +104,23 @@ func watch(ctx context.Context, o watchOptions, stdout io.Writer) (err error) {
 
 	begun := time.Now()
 	v := newViewing(o.frames, out, begun)
-	pc, err := connect(v)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = pc.GracefulClose() }()
-	session, err := offer(ctx, pc, o)
-	if err != nil {
-		return err
-	}
-	defer session.end()
-
-	lines := time.NewTicker(time.Second)
-	defer lines.Stop()
 	for {
-		select {
-		case <-lines.C:
-			if !o.json {
-				fmt.Fprintln(stdout, v.report())
-			}
-			continue
-		case err = <-v.ended:
-		case <-ctx.Done():
-			err = nil
-			if r := v.report(); o.frames > 0 || r.Packets == 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				err = fmt.Errorf("%v after %v: %v", context.Cause(ctx), time.Since(begun).Round(time.Millisecond), r)
-			}
+		var lost bool
+		lost, err = watchOnce(ctx, o, v, stdout)
+		if !lost || !o.again || ctx.Err() != nil {
+			break
 		}
-		break
+		if !o.json {
+			fmt.Fprintf(stdout, "%v; connecting again\n", err)
+		}
 	}
 	r := v.report()
+	if o.again && o.frames == 0 && r.Sessions > 0 && ctx.Err() != nil {
+		err = nil // stopped while it waited for the relay
+	}
+	if r.Sessions == 0 {
+		return err
+	}
 	if o.json {
 		encoder := json.NewEncoder(stdout)
 		encoder.SetIndent("", "  ")
@@ -139,12 +130,46 @@ func watch(ctx context.Context, o watchOptions, stdout io.Writer) (err error) {
 	return err
 }
 
+// watchOnce plays one session. lost tells that it ended before all was received.
+func watchOnce(ctx context.Context, o watchOptions, v *viewing, stdout io.Writer) (lost bool, err error) {
+	ended := v.open()
+	pc, err := connect(v, o.again)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = pc.GracefulClose() }()
+	session, err := offer(ctx, pc, o)
+	if err != nil {
+		return false, err
+	}
+	defer session.end()
+	v.opened()
+
+	lines := time.NewTicker(time.Second)
+	defer lines.Stop()
+	for {
+		select {
+		case <-lines.C:
+			if !o.json {
+				fmt.Fprintln(stdout, v.report())
+			}
+		case err := <-ended:
+			return err != nil, err
+		case <-ctx.Done():
+			if r := v.report(); o.frames > 0 || r.Packets == 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return false, fmt.Errorf("%v after %v: %v", context.Cause(ctx), time.Since(v.begun).Round(time.Millisecond), r)
+			}
+			return false, nil
+		}
+	}
+}
+
 type nopCloser struct{ io.Writer }
 
 func (nopCloser) Close() error { return nil }
 
-// connect makes a peer connection that receives one video and one sound track into v.
-func connect(v *viewing) (*webrtc.PeerConnection, error) {
+// connect makes a peer connection that receives one video and one sound track into v. impatient gives a silent relay up soon.
+func connect(v *viewing, impatient bool) (*webrtc.PeerConnection, error) {
 	var engine webrtc.MediaEngine
 	if err := engine.RegisterDefaultCodecs(); err != nil {
 		return nil, err
@@ -160,6 +185,9 @@ func connect(v *viewing) (*webrtc.PeerConnection, error) {
 	}
 	var settings webrtc.SettingEngine
 	settings.SetIncludeLoopbackCandidate(true)
+	if impatient {
+		settings.SetICETimeouts(2*time.Second, 4*time.Second, time.Second)
+	}
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(&engine), webrtc.WithInterceptorRegistry(&registry), webrtc.WithSettingEngine(settings))
 	pc, err := api.NewPeerConnection(webrtc.Configuration{BundlePolicy: webrtc.BundlePolicyMaxBundle})
 	if err != nil {
@@ -171,14 +199,15 @@ func connect(v *viewing) (*webrtc.PeerConnection, error) {
 		}
 	}
 	pc.OnTrack(func(track *webrtc.TrackRemote, _ *webrtc.RTPReceiver) { v.receive(pc, track) })
+	session := v.session()
 	pc.OnConnectionStateChange(func(s webrtc.PeerConnectionState) {
 		switch s {
 		case webrtc.PeerConnectionStateConnected:
 			v.connected(time.Now())
 		case webrtc.PeerConnectionStateFailed:
-			v.end(errors.New("the connection was lost, or no media path to the relay was found"))
+			v.endOf(session, errors.New("the connection was lost, or no media path to the relay was found"))
 		case webrtc.PeerConnectionStateClosed:
-			v.end(errors.New("the relay ended the session"))
+			v.endOf(session, errors.New("the relay ended the session"))
 		}
 	})
 	return pc, nil
