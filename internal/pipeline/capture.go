@@ -41,7 +41,7 @@ type capture struct {
 	log     *slog.Logger
 	health  *health.Set
 	setting *setting[Video]
-	slot    *slot
+	split   *splitter
 	slate   Slate
 
 	mu     sync.Mutex
@@ -106,7 +106,7 @@ func (c *capture) once(ctx context.Context, v Video) (err error) {
 		return err
 	}
 	defer func() {
-		c.slot.clear() // Close waits for outstanding pictures
+		c.split.clear() // Close waits for outstanding pictures
 		err = errors.Join(err, src.Close())
 	}()
 	for {
@@ -201,7 +201,7 @@ func (c *capture) deliver(f *media.Frame, lost uint32) {
 		f.Release()
 		return
 	}
-	c.slot.put(f, cut)
+	c.split.put(f, cut)
 }
 
 // trouble notes why there is no picture.
@@ -325,6 +325,6 @@ func (c *capture) putSlate(still Still, format media.VideoFormat) time.Duration 
 	c.shown.seq++
 	f := still.Frame(pts, c.shown.seq)
 	c.mu.Unlock()
-	c.slot.put(f, cut)
+	c.split.put(f, cut)
 	return max(pts+interval-now, time.Millisecond)
 }

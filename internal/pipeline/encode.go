@@ -39,8 +39,9 @@ type encode struct {
 	log      *slog.Logger
 	health   *health.Set
 	setting  *setting[Encoder]
+	rid      string // of the rendition, empty for the main encode
 	slot     *slot
-	feedback *feedback
+	split    *splitter
 	fanout   *fanout
 	tracks   *tracks
 	reserved func() int // bit/s of the sound
@@ -70,7 +71,7 @@ func (e *encode) run(ctx context.Context) error {
 		err := e.once(ctx)
 		if ctx.Err() == nil {
 			e.note(func(st *encodeState) { st.err = err; st.progress++ })
-			e.health.Raise(encoderDown, "", err.Error())
+			e.health.Raise(encoderDown, e.rid, err.Error())
 		}
 		return err
 	})
@@ -98,11 +99,11 @@ func (e *encode) once(ctx context.Context) (err error) {
 		err = errors.Join(err, c.close())
 	}()
 	for {
-		f, cut, err := e.slot.take(inner)
+		f, key, err := e.slot.take(inner)
 		if err != nil {
 			return err
 		}
-		c, err = e.code(inner, cancel, c, f, cut)
+		c, err = e.code(inner, cancel, c, f, key)
 		f.Release()
 		if err != nil {
 			if cause := context.Cause(inner); cause != nil {
@@ -113,11 +114,10 @@ func (e *encode) once(ctx context.Context) (err error) {
 	}
 }
 
-// code gives one picture to the encoder that it needs: c, or a new one. After a cut it becomes a key frame: it has nothing in
-// common with the one before, and decoders that lost something meanwhile begin anew with it.
-func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *coder, f *media.Frame, cut bool) (*coder, error) {
+// code gives one picture to the encoder that it needs: c, or a new one.
+func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *coder, f *media.Frame, key bool) (*coder, error) {
 	want, _ := e.setting.get()
-	e.governor = e.governor.next(limits{want.Floor, want.Params.Bitrate, e.reserved()}, e.feedback.smallest(), f.PTS)
+	e.governor = e.governor.next(limits{want.Floor, want.Params.Bitrate, e.reserved()}, e.split.feedback.smallest(e.rid), f.PTS)
 	want.Params.Bitrate = e.governor.told
 	e.note(func(st *encodeState) { st.target = e.governor.told; st.progress++ })
 
@@ -126,7 +126,7 @@ func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *code
 	if err != nil {
 		return c, err
 	}
-	return c, c.encode(ctx, f, e.feedback.key(f.PTS, cut))
+	return c, c.encode(ctx, f, key)
 }
 
 // A pace is how many pictures were taken and how many passed by since a moment.
@@ -145,10 +145,10 @@ func (e *encode) keepsUp(pts time.Duration) {
 	}
 	passed := e.slot.dropped()
 	if missed := passed - e.pace.passed; missed*10 > missed+e.pace.taken {
-		e.health.Raise(encoderSlow, "", fmt.Sprintf("it takes %d of %d pictures: a smaller size, a lower rate or a faster preset would do",
+		e.health.Raise(encoderSlow, e.rid, fmt.Sprintf("it takes %d of %d pictures: a smaller size, a lower rate or a faster preset would do",
 			e.pace.taken, missed+e.pace.taken))
 	} else {
-		e.health.Clear(encoderSlow, "")
+		e.health.Clear(encoderSlow, e.rid)
 	}
 	e.pace = pace{since: pts, passed: passed}
 }
@@ -214,8 +214,9 @@ func (e *encode) open(ctx context.Context, fail context.CancelCauseFunc, in medi
 		e.rank = rank
 		c := e.start(enc, b.Name, rank, in, want, fail)
 		e.log.Info("encoder opened", "encoder", b.Name, "codec", enc.Track().Codec, "format", in, "bitrate", want.Params.Bitrate)
-		e.tracks.setVideo(enc.Track())
-		e.health.Clear(encoderDown, "")
+		e.tracks.setVideo(e.rid, enc.Track())
+		e.split.opened()
+		e.health.Clear(encoderDown, e.rid)
 		e.note(func(st *encodeState) { st.current, st.err = c, nil; st.opened++ })
 		return c, nil
 	}
@@ -276,7 +277,7 @@ func (e *encode) read(ctx context.Context, c *coder) {
 			stamped.Data = sei.StampUTC(codec, p.Data, clock.Wall(p.PTS))
 			p = &stamped
 		}
-		e.fanout.push(p, codec)
+		e.fanout.pushPicture(p, codec, e.rid)
 	}
 }
 

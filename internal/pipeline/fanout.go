@@ -27,7 +27,7 @@ type fanout struct {
 }
 
 type out struct {
-	codecs  []media.Codec // of its tracks
+	tracks  []media.Track
 	queue   *media.Queue
 	started bool          // a key frame came: a destination sees none of the pictures before it
 	asked   time.Duration // PTS at which its queue last asked for a key frame
@@ -41,10 +41,7 @@ func newFanout(b *feedback) *fanout {
 // be reached is added again and again.
 func (f *fanout) add(name string, tracks []media.Track) *media.Queue {
 	q := media.NewQueue(queueLimit, tracks)
-	o := &out{queue: q, asked: -time.Hour}
-	for _, t := range tracks {
-		o.codecs = append(o.codecs, t.Codec)
-	}
+	o := &out{queue: q, tracks: tracks, asked: -time.Hour}
 	f.mu.Lock()
 	f.outs[name] = o
 	f.mu.Unlock()
@@ -64,24 +61,32 @@ func (f *fanout) remove(name string, err error) {
 	}
 }
 
-// wants tells whether a destination has chosen a track of this codec.
+// has tells whether a track of this codec and rendition is among those chosen.
+func (o *out) has(c media.Codec, rid string) bool {
+	return slices.ContainsFunc(o.tracks, func(t media.Track) bool { return t.Codec == c && t.RID == rid })
+}
+
+// wants tells whether a destination has chosen sound of this codec.
 func (f *fanout) wants(c media.Codec) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, o := range f.outs {
-		if slices.Contains(o.codecs, c) {
+		if o.has(c, "") {
 			return true
 		}
 	}
 	return false
 }
 
-// push gives a packet to those that have chosen its codec. It never blocks.
-func (f *fanout) push(p *media.Packet, c media.Codec) {
+// push gives a packet of sound to those that have chosen its codec. It never blocks.
+func (f *fanout) push(p *media.Packet, c media.Codec) { f.pushPicture(p, c, "") }
+
+// pushPicture gives a packet to those that have chosen its codec and rendition. It never blocks.
+func (f *fanout) pushPicture(p *media.Packet, c media.Codec, rid string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, o := range f.outs {
-		if !slices.Contains(o.codecs, c) {
+		if !o.has(c, rid) {
 			continue
 		}
 		if c.Video() && !o.started {

@@ -14,14 +14,14 @@ const keyLimit = 250 * time.Millisecond
 type feedback struct {
 	mu      sync.Mutex
 	wanted  bool
-	carries map[string]int  // bit/s by destination that is connected; 0: no opinion
-	aside   map[string]bool // destinations whose opinion does not count
-	lastKey time.Duration   // PTS of the last key frame that was asked for
+	carries map[string]int    // bit/s by destination that is connected; 0: no opinion
+	follows map[string]string // rendition by destination whose opinion counts for it
+	lastKey time.Duration     // PTS of the last key frame that was asked for
 	asked   uint64
 }
 
 func newFeedback() *feedback {
-	return &feedback{carries: map[string]int{}, aside: map[string]bool{}, lastKey: -time.Hour}
+	return &feedback{carries: map[string]int{}, follows: map[string]string{}, lastKey: -time.Hour}
 }
 
 // put takes what a destination says. It counts from its first word to leave.
@@ -34,11 +34,14 @@ func (b *feedback) put(name string, f media.Feedback) {
 	}
 }
 
-// join says whether what a destination's path carries counts.
-func (b *feedback) join(name string, aside bool) {
+// join says that a destination gets this rendition, and whether what its path carries counts.
+func (b *feedback) join(name, rid string, aside bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.aside[name] = aside
+	delete(b.follows, name)
+	if !aside {
+		b.follows[name] = rid
+	}
 }
 
 // leave forgets a destination.
@@ -46,15 +49,15 @@ func (b *feedback) leave(name string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.carries, name)
-	delete(b.aside, name)
+	delete(b.follows, name)
 }
 
-// smallest returns what the narrowest path that counts carries, 0 when nobody has said.
-func (b *feedback) smallest() (bps int) {
+// smallest returns what the narrowest path that counts for this rendition carries, 0 when nobody has said.
+func (b *feedback) smallest(rid string) (bps int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for name, c := range b.carries {
-		if b.aside[name] {
+		if follows, counts := b.follows[name]; !counts || follows != rid {
 			continue
 		}
 		if bps == 0 || c < bps {

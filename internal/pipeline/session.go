@@ -21,7 +21,7 @@ const (
 // A Session is the running pipeline of a box.
 type Session struct {
 	log      *slog.Logger
-	slot     *slot
+	split    *splitter
 	feedback *feedback
 	fanout   *fanout
 	tracks   *tracks
@@ -29,30 +29,42 @@ type Session struct {
 	audio    *audio
 	encode   *encode
 	uplinks  *uplinks
+
+	renditions *renditions
 }
 
 // New returns a Session that works by spec once Run is called. Conditions go to set.
 func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
-	s := &Session{log: log, slot: newSlot(), feedback: newFeedback(), tracks: newTracks()}
+	s := &Session{log: log, feedback: newFeedback(), tracks: newTracks()}
+	s.split = newSplitter(s.feedback)
 	s.fanout = newFanout(s.feedback)
-	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), slot: s.slot, slate: slate, wake: make(chan struct{}, 1)}
+	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), split: s.split, slate: slate, wake: make(chan struct{}, 1)}
 	s.audio = &audio{log: log, health: set, setting: newSetting(spec.Audio), fanout: s.fanout, tracks: s.tracks}
 	s.tracks.audio = spec.Audio.tracks() // before the first destination asks
-	s.encode = &encode{log: log, health: set, setting: newSetting(spec.Encoder), slot: s.slot, feedback: s.feedback,
-		fanout: s.fanout, tracks: s.tracks, reserved: s.audio.bitrate}
+	encoder := func(rid string, spec Encoder, from *slot) *encode {
+		log := log
+		if rid != "" {
+			log = log.With("rendition", rid)
+		}
+		return &encode{log: log, health: set, setting: newSetting(spec), rid: rid, slot: from, split: s.split,
+			fanout: s.fanout, tracks: s.tracks, reserved: s.audio.bitrate}
+	}
+	s.encode = encoder("", spec.Encoder, s.split.main())
+	s.renditions = &renditions{setting: newSetting(spec.Renditions), split: s.split, tracks: s.tracks, encode: encoder}
 	s.uplinks = &uplinks{log: log, health: set, setting: newSetting(spec.Uplinks), feedback: s.feedback, fanout: s.fanout, tracks: s.tracks,
 		orders: map[string]bool{}}
 	return s
 }
 
 // Run works until ctx ends, then stops along the signal path and returns after the last goroutine. What fails meanwhile is
-// retried; an error means that a stage could not be stopped. Stopping takes 11 s at the most.
+// retried; an error means that a stage could not be stopped. Stopping takes 14 s at the most.
 func (s *Session) Run(ctx context.Context) error {
-	defer s.slot.clear()
+	defer s.split.clear()
 	g := supervise.NewGroup(s.log)
 	g.Add("capture", captureStop, s.capture.run)
 	g.Add("audio", audioStop, s.audio.run)
 	g.Add("encoder", encodeStop, s.encode.run)
+	g.Add("renditions", encodeStop, s.renditions.run)
 	g.Add("uplinks", uplinksStop, s.uplinks.run)
 	return g.Run(ctx)
 }
@@ -67,6 +79,7 @@ func (s *Session) Apply(spec Spec) {
 		s.audio.setting.set(spec.Audio)
 	}
 	s.encode.setting.set(spec.Encoder)
+	s.renditions.apply(spec.Renditions)
 	s.uplinks.setting.set(spec.Uplinks)
 }
 

@@ -13,18 +13,17 @@ type slot struct {
 
 	mu       sync.Mutex
 	frame    *media.Frame
-	cut      bool // frame, or one that it replaced, is the first of another scene
+	key      bool // frame, or one that it replaced, shall become a key frame
 	replaced uint64
 }
 
 func newSlot() *slot { return &slot{ready: make(chan struct{}, 1)} }
 
-// put takes over f. A picture that still waits is given back and counted. With cut, f has nothing in common with the pictures
-// before.
-func (s *slot) put(f *media.Frame, cut bool) {
+// put takes over f, which with key shall become a key frame. A picture that still waits is given back and counted.
+func (s *slot) put(f *media.Frame, key bool) {
 	s.mu.Lock()
 	old := s.frame
-	s.frame, s.cut = f, s.cut || cut
+	s.frame, s.key = f, s.key || key
 	if old != nil {
 		s.replaced++
 	}
@@ -38,18 +37,18 @@ func (s *slot) put(f *media.Frame, cut bool) {
 	}
 }
 
-// take waits for a picture, which the caller then owns, and tells whether it follows a cut.
-func (s *slot) take(ctx context.Context) (f *media.Frame, cut bool, err error) {
+// take waits for a picture, which the caller then owns, and tells whether it shall become a key frame.
+func (s *slot) take(ctx context.Context) (f *media.Frame, key bool, err error) {
 	for {
 		s.mu.Lock()
 		f = s.frame
 		s.frame = nil
 		if f != nil {
-			cut, s.cut = s.cut, false
+			key, s.key = s.key, false
 		}
 		s.mu.Unlock()
 		if f != nil {
-			return f, cut, nil
+			return f, key, nil
 		}
 		select {
 		case <-s.ready:

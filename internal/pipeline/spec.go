@@ -17,7 +17,9 @@ type Spec struct {
 	Video   Video
 	Audio   Audio
 	Encoder Encoder
-	Uplinks []Uplink // names are unique
+	// Renditions are further encodes of the same pictures, for destinations that choose one. Names are unique.
+	Renditions []Rendition
+	Uplinks    []Uplink // names are unique
 }
 
 // Video is the input for pictures.
@@ -54,6 +56,12 @@ type Encoder struct {
 	Timecode bool              // each picture says when it was captured, in UTC (package media/sei)
 }
 
+// A Rendition is a further encode. Its encoder makes the size that Params say of the source's pictures, in one step.
+type Rendition struct {
+	Name    string // the RID of its track
+	Encoder Encoder
+}
+
 // An Uplink is one destination.
 type Uplink struct {
 	Name string
@@ -63,6 +71,8 @@ type Uplink struct {
 	Open func(log *slog.Logger) (uplink.Sender, error)
 	// Carries are the codecs that the destination takes; of several for sound, the first that there is. nil: all.
 	Carries []media.Codec
+	// Rendition names the pictures that it gets; empty: the main encoder's.
+	Rendition string
 	// BackupOf names the destination that this one stands in for: it runs only while that one is down.
 	BackupOf string
 	Manual   bool // it is stopped until Start

@@ -13,7 +13,9 @@ type Status struct {
 	Video   VideoStatus
 	Audio   AudioStatus
 	Encoder EncoderStatus
-	Uplinks []UplinkStatus
+	// Renditions are the further encodes; the RID of each one's Track is its name.
+	Renditions []EncoderStatus
+	Uplinks    []UplinkStatus
 }
 
 // VideoStatus is the input for pictures.
@@ -76,7 +78,11 @@ type UplinkStatus struct {
 // Status returns what the Session does now.
 func (s *Session) Status() Status {
 	now := clock.Now()
-	return Status{Video: s.capture.status(now), Audio: s.audio.status(now), Encoder: s.encode.status(now, s.feedback), Uplinks: s.uplinks.status()}
+	st := Status{Video: s.capture.status(now), Audio: s.audio.status(now), Encoder: s.encode.status(now, s.feedback), Uplinks: s.uplinks.status()}
+	for _, e := range s.renditions.all() {
+		st.Renditions = append(st.Renditions, e.status(now, s.feedback))
+	}
+	return st
 }
 
 func (c *capture) status(now time.Duration) VideoStatus {
@@ -84,7 +90,7 @@ func (c *capture) status(now time.Duration) VideoStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	st := VideoStatus{Name: c.source.Name, Signal: c.reason == nil && frames > 0, Format: c.format, Rate: rate, Frames: frames,
-		Slates: c.count.slate, Lost: c.count.lost, Late: c.count.late, Replaced: c.slot.dropped()}
+		Slates: c.count.slate, Lost: c.count.lost, Late: c.count.late, Replaced: c.split.main().dropped()}
 	if c.reason != nil {
 		st.Reason = c.reason.Error()
 	}
@@ -117,6 +123,7 @@ func (e *encode) status(now time.Duration, b *feedback) EncoderStatus {
 		KeyFrames: e.now.keys, Asked: asked, Opened: e.now.opened}
 	if c := e.now.current; c != nil {
 		st.Name, st.Track = c.name, c.enc.Track()
+		st.Track.RID = e.rid
 	}
 	if e.now.err != nil {
 		st.Reason = e.now.err.Error()

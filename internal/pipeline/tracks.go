@@ -20,29 +20,45 @@ const (
 // tracks says what the destinations are offered. It is complete once an encoder has been opened.
 type tracks struct {
 	mu      sync.Mutex
-	video   media.Track
-	audio   []media.Track // as which there is sound; none: there is none
-	changed chan struct{} // closed when the destinations must negotiate anew
+	video   map[string]media.Track // by rendition
+	audio   []media.Track          // as which there is sound; none: there is none
+	changed chan struct{}          // closed when the destinations must negotiate anew
 }
 
-func newTracks() *tracks { return &tracks{changed: make(chan struct{})} }
+func newTracks() *tracks {
+	return &tracks{video: map[string]media.Track{}, changed: make(chan struct{})}
+}
 
-func (t *tracks) setVideo(v media.Track) {
+// setVideo says what a rendition is coded as.
+func (t *tracks) setVideo(rid string, v media.Track) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.video.Codec != v.Codec {
+	v.RID = rid
+	if t.video[rid].Codec != v.Codec {
 		t.change()
 	}
-	t.video = v // another size or profile is in the stream itself
+	t.video[rid] = v // another size or profile is in the stream itself
+}
+
+// forget says that a rendition is no more.
+func (t *tracks) forget(rid string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.video, rid)
 }
 
 func (t *tracks) setAudio(a []media.Track) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !slices.EqualFunc(t.audio, a, func(a, b media.Track) bool { return a.Codec == b.Codec && a.Channels == b.Channels }) {
+	if !alike(t.audio, a) {
 		t.change()
 	}
 	t.audio = a
+}
+
+// alike tells whether b continues a without new negotiation.
+func alike(a, b []media.Track) bool {
+	return slices.EqualFunc(a, b, func(a, b media.Track) bool { return a.Codec == b.Codec && a.Channels == b.Channels })
 }
 
 func (t *tracks) change() {
@@ -50,15 +66,24 @@ func (t *tracks) change() {
 	t.changed = make(chan struct{})
 }
 
-// wait returns the tracks, once they are known, and a channel that is closed when they are no longer right. The first is the
-// pictures'; the others are as what there is sound.
-func (t *tracks) wait(ctx context.Context) ([]media.Track, <-chan struct{}, error) {
+// offer returns the tracks with this rendition, nil while it is not coded, and a channel that is closed when some have changed.
+// The first is the pictures'; the others are as what there is sound.
+func (t *tracks) offer(rid string) ([]media.Track, <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	video, ok := t.video[rid]
+	if !ok {
+		return nil, t.changed
+	}
+	return append([]media.Track{video}, t.audio...), t.changed
+}
+
+// wait is offer, once the rendition is coded.
+func (t *tracks) wait(ctx context.Context, rid string) ([]media.Track, <-chan struct{}, error) {
 	for {
-		t.mu.Lock()
-		video, audio, changed := t.video, t.audio, t.changed
-		t.mu.Unlock()
-		if video.Codec != media.NoCodec {
-			return append([]media.Track{video}, audio...), changed, nil
+		offered, changed := t.offer(rid)
+		if offered != nil {
+			return offered, changed, nil
 		}
 		select {
 		case <-changed:

@@ -240,7 +240,7 @@ func (u *uplinks) lost(l *link, err error) error {
 // once makes one connection, or several while only the tracks change under it.
 func (u *uplinks) once(ctx context.Context, l *link, sender uplink.Sender) error {
 	for {
-		offered, changed, err := u.tracks.wait(ctx)
+		offered, changed, err := u.tracks.wait(ctx, l.spec.Rendition)
 		if err != nil {
 			return err
 		}
@@ -253,10 +253,20 @@ func (u *uplinks) once(ctx context.Context, l *link, sender uplink.Sender) error
 		watch := make(chan struct{})
 		go func() {
 			defer close(watch)
-			select {
-			case <-changed:
-				cancel()
-			case <-inner.Done():
+			for {
+				select {
+				case <-changed:
+				case <-inner.Done():
+					return
+				}
+				offered, changed = u.tracks.offer(l.spec.Rendition)
+				if offered == nil {
+					continue
+				}
+				if now, _, err := choose(offered, l.spec.Carries); err != nil || !alike(now, tracks) { // what it has changed
+					cancel()
+					return
+				}
 			}
 		}()
 		err = u.connect(inner, l, sender, tracks)
@@ -275,7 +285,7 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 	l.enter(Connecting, nil)
 	queue := u.fanout.add(name, tracks)
 	defer u.fanout.remove(name, io.EOF)
-	u.feedback.join(name, l.spec.Aside)
+	u.feedback.join(name, l.spec.Rendition, l.spec.Aside)
 	defer u.feedback.leave(name)
 	defer l.measure(sender, tracks)()
 	return sender.Run(ctx, uplink.Program{
