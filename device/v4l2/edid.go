@@ -72,6 +72,13 @@ func withDevice(name string, input int, fn func(d *kernel.Device, pad int) error
 		return explainOpen(path, err)
 	}
 	defer d.Close()
+	b, err := openBridge(d)
+	if err != nil {
+		return err
+	}
+	if b != nil && b.receiver != nil { // one receiver; its pads are numbered from 0, the sink
+		return errors.Join(fn(b.receiver, 0), b.close())
+	}
 	if input < 0 {
 		if input, err = d.SelectedInput(); err != nil {
 			input = 0 // a bridge of the media controller: it has one
@@ -101,8 +108,12 @@ func (s *Source) setEDID() error {
 		return err
 	}
 	pad := max(s.input, 0)
-	if set, err := s.dev.EDID(pad); err == nil && bytes.Equal(set, want) {
+	d := s.receiver()
+	if s.bridged() {
+		pad = 0
+	}
+	if set, err := d.EDID(pad); err == nil && bytes.Equal(set, want) {
 		return nil
 	}
-	return noEDID(s.dev, s.dev.SetEDID(pad, want))
+	return noEDID(d, d.SetEDID(pad, want))
 }

@@ -16,6 +16,10 @@ func (s *Source) setFormat(sig signal) (layout, kernel.Format, error) {
 	if err != nil {
 		return layout{}, current, err
 	}
+	width, height, err := s.sizeOnTheBus()
+	if err != nil {
+		return layout{}, current, err
+	}
 	l, err := s.chooseLayout(current)
 	if err != nil {
 		return layout{}, current, err
@@ -26,6 +30,8 @@ func (s *Source) setFormat(sig signal) (layout, kernel.Format, error) {
 		want.Width, want.Height = s.cfg.Width, s.cfg.Height
 	case sig.digital:
 		want.Width, want.Height = int(sig.timings.Width), int(sig.timings.Height)
+	case width != 0:
+		want.Width, want.Height = width, height
 	}
 	got, err := s.dev.SetFormat(s.queue, want)
 	if err == nil && fieldwise(got.Field) { // one field a buffer: ask for whole pictures

@@ -125,8 +125,8 @@ func (s *Source) awaitSignal(ctx context.Context) (signal, error) {
 
 // look asks the driver for the signal. It returns an error that wraps device.ErrNoSignal and tells why there is none.
 func (s *Source) look() (signal, error) {
-	if s.input < 0 {
-		t, err := s.dev.QueryTimings()
+	if s.input < 0 || s.bridged() {
+		t, err := s.receiver().QueryTimings()
 		switch {
 		case errors.Is(err, unix.ENOTTY), errors.Is(err, unix.ENODATA):
 			return signal{}, nil
@@ -202,7 +202,7 @@ func (s *Source) missing(in kernel.Input, err error) error {
 
 // nothing says why nothing is sent: receivers that see the 5 V of the sender can tell a loose cable from a silent sender.
 func (s *Source) nothing(input int) string {
-	if power, err := s.dev.GetControl(uapi.CIDDVRxPowerPresent); err == nil && input < 32 {
+	if power, err := s.receiver().GetControl(uapi.CIDDVRxPowerPresent); err == nil && input < 32 {
 		if power>>s.power(input)&1 == 0 {
 			return "nothing is connected; check the cable, and that the sender is switched on"
 		}

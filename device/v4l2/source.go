@@ -22,6 +22,7 @@ type Source struct {
 	log    *slog.Logger
 	dev    *kernel.Device
 	waiter *kernel.Waiter
+	bridge *bridge // nil: the node drives its hardware itself
 	queue  uapi.BufType
 	input  int    // -1 where the device has none to choose
 	told   string // the reason for no signal that was returned last
@@ -58,7 +59,13 @@ func Open(cfg Config, log *slog.Logger) (*Source, error) {
 		dev.Close()
 		return nil, fmt.Errorf("%s (%s) does not capture: %w; gantryd probe lists the nodes that do", cfg.Device, dev.Card(), device.ErrUnsupported)
 	}
-	if s.waiter, err = dev.NewWaiter(); err != nil {
+	if s.waiter, err = dev.NewWaiter(); err == nil {
+		s.bridge, err = openBridge(dev)
+	}
+	if err != nil {
+		if s.waiter != nil {
+			s.waiter.Close()
+		}
 		dev.Close()
 		return nil, err
 	}
@@ -98,8 +105,8 @@ func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
 		return media.VideoFormat{}, err
 	}
 	if sig.digital {
-		if set, err := s.dev.Timings(); err != nil || !kernel.SameTimings(set, sig.timings) {
-			if err := s.dev.SetTimings(sig.timings); err != nil {
+		if set, err := s.receiver().Timings(); err != nil || !kernel.SameTimings(set, sig.timings) {
+			if err := s.receiver().SetTimings(sig.timings); err != nil {
 				return media.VideoFormat{}, fmt.Errorf("set timings %s: %w", kernel.DescribeTimings(sig.timings), err)
 			}
 		}
@@ -293,7 +300,7 @@ func (s *Source) Close() error {
 	st := *s.status.Load()
 	st.Streaming = false
 	s.status.Store(&st)
-	err = errors.Join(err, s.waiter.Close(), s.dev.Close())
+	err = errors.Join(err, s.waiter.Close(), s.bridge.close(), s.dev.Close())
 	s.dev = nil
 	return err
 }

@@ -194,7 +194,7 @@ func (d *Device) Subscribe(typ, id uint32) error {
 // NextEvent takes the oldest event; ok is false when there is none.
 func (d *Device) NextEvent() (e uapi.Event, ok bool, err error) {
 	switch err := uapi.DQEvent(d.fd, &e); {
-	case errors.Is(err, unix.ENOENT):
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTTY): // none now; none ever
 		return e, false, nil
 	case err != nil:
 		return e, false, d.wrap(err)
