@@ -7,6 +7,7 @@ package device
 import (
 	"context"
 	"errors"
+	"time"
 
 	"gantry/media"
 )
@@ -58,3 +59,13 @@ type AudioSource interface {
 	Read(ctx context.Context) (*media.Audio, error)
 	Close() error
 }
+
+// SoundStats is what an AudioSource knows of its own clock.
+type SoundStats struct {
+	Drift    float64       // by how much the card's clock runs faster than CLOCK_MONOTONIC, in millionths; resampled away
+	Offset   time.Duration // by how much the PTS are later than the samples were heard, as far as is known: the A/V offset
+	Overruns uint64        // gaps because samples were not fetched in time
+}
+
+// A SoundReporter is an AudioSource that tells SoundStats. Any goroutine may ask.
+type SoundReporter interface{ SoundStats() SoundStats }
