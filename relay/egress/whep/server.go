@@ -71,6 +71,7 @@ type Server struct {
 	port *rtc.Port
 	log  *slog.Logger
 	http *whip.Endpoint
+	gate gate
 	work sync.WaitGroup
 	ctx  context.Context // ends the fans
 	stop context.CancelFunc
@@ -100,7 +101,7 @@ func New(cfg Config, hub *relay.Hub, port *rtc.Port, access Access, log *slog.Lo
 	if cfg.Shards == 0 {
 		cfg.Shards = runtime.GOMAXPROCS(0)
 	}
-	s := &Server{cfg: cfg, hub: hub, port: port, log: log, fans: map[string][]*shard{}}
+	s := &Server{cfg: cfg, hub: hub, port: port, log: log, gate: newGate(), fans: map[string][]*shard{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.http = whip.NewEndpoint(whip.Options{Prefix: "/whep/", Log: log, Accept: s.accept,
 		Authorize: access.Authorize, ICEServers: access.ICEServers, Limits: access.Limits})
@@ -137,20 +138,27 @@ func (s *Server) Close() error {
 }
 
 // accept answers an offer.
-func (s *Server) accept(_ context.Context, o whip.Offer) (whip.Answer, error) {
+func (s *Server) accept(ctx context.Context, o whip.Offer) (whip.Answer, error) {
 	if !relay.ValidName(o.Stream) {
 		return whip.Answer{}, whip.Errorf(http.StatusNotFound, "%v", relay.ErrName)
+	}
+	leave, err := s.gate.enter(ctx)
+	if err != nil {
+		return whip.Answer{}, err
 	}
 	log := s.log.With("stream", o.Stream, "session", o.Session, "remote", o.Remote.String())
 	sh, err := s.attach(o.Stream)
 	if err != nil {
+		leave()
 		return whip.Answer{}, err
 	}
 	v, err := s.newSession(sh.fan, o.Stream, log)
 	if err != nil {
+		leave()
 		s.release(o.Stream, sh)
 		return whip.Answer{}, err
 	}
+	v.joined = leave
 	s.enter(sh, v)
 	answer, err := v.negotiate(o.SDP)
 	if err != nil {

@@ -32,6 +32,7 @@ type session struct {
 	done   chan struct{}
 	start  sync.Once
 	viewer atomic.Pointer[viewer]
+	joined func() // leaves the gate
 
 	mu        sync.Mutex
 	path      rtc.Path // known before there is a viewer
@@ -70,6 +71,7 @@ func (s *session) connect(remote rtc.Parameters) {
 
 // finish gives back what the session held, after its peer.
 func (s *session) finish(err error) {
+	s.joined()
 	if v := s.viewer.Load(); v != nil {
 		s.fan.do(true, func() { s.fan.leave(v) })
 	}
@@ -84,6 +86,7 @@ func (s *session) finish(err error) {
 
 // connected runs when media may be sent.
 func (s *session) connected(keys rtc.Keys) {
+	s.joined()
 	sealer, err := keys.Sealer()
 	if err == nil {
 		v := &viewer{session: s, sealer: sealer}
