@@ -61,6 +61,7 @@ type Stats struct {
 	Retransmitted uint64        // packets sent again
 	Dropped       uint64        // packets given up as too late, or not taken by the path
 	Estimate      int           // bit/s that the path is believed to carry
+	Warning       string        // what a person should know although it works, in words; empty: nothing
 }
 
 // A Reporter is a Sender that keeps statistics. Stats may be called at any time and is quick.

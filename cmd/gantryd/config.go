@@ -17,6 +17,7 @@ import (
 	"gantry/encoder/opus"
 	"gantry/internal/config"
 	"gantry/media"
+	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
 	"gantry/uplink/srt"
 	"gantry/uplink/whip"
@@ -72,13 +73,14 @@ type encoderConfig struct {
 
 // An uplinkConfig is one destination: one of the pointers is set.
 type uplinkConfig struct {
-	Name      string       `yaml:"name"`
-	Autostart bool         `yaml:"autostart"` // false: stopped until somebody starts it
-	BackupOf  string       `yaml:"backup_of"` // runs only while the destination of this name is down
-	Adapt     bool         `yaml:"adapt"`     // the video bitrate follows what this path carries
-	WHIP      *whip.Config `yaml:"whip"`
-	SRT       *srt.Config  `yaml:"srt"`
-	RTMP      *rtmp.Config `yaml:"rtmp"`
+	Name      string         `yaml:"name"`
+	Autostart bool           `yaml:"autostart"` // false: stopped until somebody starts it
+	BackupOf  string         `yaml:"backup_of"` // runs only while the destination of this name is down
+	Adapt     bool           `yaml:"adapt"`     // the video bitrate follows what this path carries
+	WHIP      *whip.Config   `yaml:"whip"`
+	SRT       *srt.Config    `yaml:"srt"`
+	RTMP      *rtmp.Config   `yaml:"rtmp"`
+	Record    *record.Config `yaml:"record"`
 }
 
 // SetDefaults is called by the decoder for each element of the list.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"gantry/internal/testkit"
+	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
 	"gantry/uplink/srt"
 	"gantry/uplink/whip"
@@ -39,10 +40,13 @@ func TestExample(t *testing.T) {
 	relay.URL = "http://127.0.0.1:8080/whip/demo"
 	caller := srt.Default()
 	caller.Addr, caller.Stream = "127.0.0.1:8890", "demo"
+	disk := record.Default()
+	disk.Dir = "/var/lib/gantry/recordings"
 	want.Uplinks = []uplinkConfig{
 		{Name: "relay", Autostart: true, Adapt: true, WHIP: &relay},
 		{Name: "srt", Adapt: true, SRT: &caller},
 		{Name: "tv", Adapt: true, BackupOf: "srt", RTMP: &rtmp.Config{URL: "rtmp://127.0.0.1:1935/live", Key: "demo"}},
+		{Name: "disk", Adapt: true, Record: &disk},
 	}
 	want.Video.V4L2.Rate.Den = 1
 	if !reflect.DeepEqual(got, want) {

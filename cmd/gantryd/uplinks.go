@@ -9,12 +9,13 @@ import (
 	"gantry/internal/pipeline"
 	"gantry/media"
 	"gantry/uplink"
+	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
 	"gantry/uplink/srt"
 	"gantry/uplink/whip"
 )
 
-var kindNames = []string{"whip", "srt", "rtmp"}
+var kindNames = []string{"whip", "srt", "rtmp", "record"}
 
 // A kind is what an uplinkConfig says of how to send.
 type kind struct {
@@ -40,6 +41,11 @@ func (c *uplinkConfig) kinds() (list []kind) {
 		config := *c.RTMP
 		list = append(list, kind{"rtmp", config, []media.Codec{media.H264, media.H265, media.AV1, media.AAC},
 			func(log *slog.Logger) (uplink.Sender, error) { return rtmp.New(config, log), nil }})
+	}
+	if c.Record != nil {
+		config := *c.Record
+		list = append(list, kind{"record", config, record.Carries,
+			func(log *slog.Logger) (uplink.Sender, error) { return record.New(config, log), nil }})
 	}
 	return list
 }

@@ -22,6 +22,7 @@ var (
 	uplinkDown    = health.Warnable{Code: "uplink-down", Severity: health.Failing, Visible: 3 * time.Second}
 	uplinkRefused = health.Warnable{Code: "uplink-refused", Severity: health.Broken}
 	uplinkSilent  = health.Warnable{Code: "uplink-silent", Severity: health.Degraded}
+	uplinkWarns   = health.Warnable{Code: "uplink-warning", Severity: health.Degraded}
 )
 
 // refusedDelay is how long to wait where the destination will not take us until a person has acted.
@@ -216,6 +217,7 @@ func (u *uplinks) keep(ctx context.Context, l *link) {
 	u.health.Clear(uplinkDown, l.spec.Name)
 	u.health.Clear(uplinkRefused, l.spec.Name)
 	u.health.Clear(uplinkSilent, l.spec.Name)
+	u.health.Clear(uplinkWarns, l.spec.Name)
 }
 
 // lost notes why a connection ended.
@@ -287,7 +289,7 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 	defer u.fanout.remove(name, io.EOF)
 	u.feedback.join(name, l.spec.Rendition, l.spec.Aside)
 	defer u.feedback.leave(name)
-	defer l.measure(sender, tracks)()
+	defer u.measure(l, sender, tracks)()
 	return sender.Run(ctx, uplink.Program{
 		Tracks:   tracks,
 		Packets:  queue,
@@ -306,8 +308,8 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 	})
 }
 
-// measure begins to measure what leaves; the function that it returns ends that.
-func (l *link) measure(sender uplink.Sender, tracks []media.Track) (end func()) {
+// measure begins to measure what leaves, and to hear the Sender's warnings; the function that it returns ends that.
+func (u *uplinks) measure(l *link, sender uplink.Sender, tracks []media.Track) (end func()) {
 	var codecs []media.Codec
 	for _, t := range tracks {
 		codecs = append(codecs, t.Codec)
@@ -333,7 +335,13 @@ func (l *link) measure(sender uplink.Sender, tracks []media.Track) (end func()) 
 			case <-stop:
 				return
 			}
-			now := reporter.Stats().Bytes
+			stats := reporter.Stats()
+			if stats.Warning != "" {
+				u.health.Raise(uplinkWarns, l.spec.Name, stats.Warning)
+			} else {
+				u.health.Clear(uplinkWarns, l.spec.Name)
+			}
+			now := stats.Bytes
 			if now > last {
 				l.out.add(clock.Now(), int(now-last))
 			}

@@ -96,7 +96,7 @@ const names = {
   "no-signal": "No signal", "source-down": "The input does not work", "encoder-down": "The encoder does not work",
   "encoder-slow": "The encoder is too slow",
   "audio-down": "The sound input does not work", "uplink-down": "A destination cannot be reached",
-  "uplink-refused": "A destination refuses the stream", "uplink-silent": "A destination gets no sound", "config-bad": "The configuration file has errors and is not in use",
+  "uplink-refused": "A destination refuses the stream", "uplink-silent": "A destination gets no sound", "uplink-warning": "A destination needs a look", "config-bad": "The configuration file has errors and is not in use",
 };
 
 function show(s) {
