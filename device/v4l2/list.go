@@ -2,6 +2,7 @@ package v4l2
 
 import (
 	"cmp"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,9 +15,10 @@ import (
 // Info describes one capture node, for `gantryd probe`.
 type Info struct {
 	Node    string       `json:"node"` // "/dev/video0"
+	Name    string       `json:"name"` // stays the same when the number changes: Config.Device takes it after "name:"
 	Driver  string       `json:"driver"`
 	Card    string       `json:"card"`
-	Bus     string       `json:"bus"`
+	Bus     string       `json:"bus"` // as Name, after "bus:"
 	Inputs  []InputInfo  `json:"inputs,omitempty"`
 	Current string       `json:"current,omitempty"` // size, format and rate that are set
 	Formats []FormatInfo `json:"formats,omitempty"`
@@ -62,6 +64,9 @@ func nodeNumber(path string) int {
 // describe reads one node; ok is false when it does not capture.
 func describe(path string) (info Info, ok bool) {
 	info.Node = path
+	if name, err := os.ReadFile(filepath.Join("/sys/class/video4linux", filepath.Base(path), "name")); err == nil {
+		info.Name = strings.TrimSpace(string(name))
+	}
 	dev, err := kernel.Open(path)
 	if err != nil {
 		info.Error = explainOpen(path, err).Error()

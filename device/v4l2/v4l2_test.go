@@ -703,7 +703,7 @@ func TestKernelList(t *testing.T) {
 		if info.Node != path {
 			continue
 		}
-		if info.Driver != "vivid" || len(info.Inputs) != 3 || !info.Inputs[hdmi].Selected || !info.Inputs[hdmi].Digital ||
+		if info.Driver != "vivid" || info.Name != single || info.Bus != "platform:vivid-000" || len(info.Inputs) != 3 || !info.Inputs[hdmi].Selected || !info.Inputs[hdmi].Digital ||
 			info.Inputs[hdmi].Signal != "1280x720p60" || !strings.HasPrefix(info.Current, "1280x720 ") || len(info.Formats) < 50 {
 			t.Errorf("listed as %+v", info)
 		}
