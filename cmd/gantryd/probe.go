@@ -60,7 +60,7 @@ func decoder() func(media.Codec) (encoder.Decoder, error) {
 func (m machine) print(w io.Writer) error {
 	fmt.Fprintf(w, "Inputs (video.source in the configuration):\n\n  testsrc  a moving picture with the time, any size and rate\n")
 	for _, in := range m.Inputs {
-		fmt.Fprintf(w, "  v4l2     %s: %s\n", in.Node, describeInput(in))
+		fmt.Fprintf(w, "  v4l2     %s: %s\n             also as name:%s, bus:%s, whatever its number\n", in.Node, describeInput(in), in.Name, in.Bus)
 		for _, f := range in.Formats {
 			note := ""
 			if !f.Supported {
