@@ -162,6 +162,16 @@ func TestTSClockWraps(t *testing.T) {
 	}
 }
 
+func TestGuard(t *testing.T) {
+	var none []byte
+	if err := ingest.Guard(quiet, func() error { _ = none[len(none)]; return nil }); err == nil {
+		t.Error("a panic is no error")
+	}
+	if err := ingest.Guard(quiet, func() error { return io.EOF }); err != io.EOF {
+		t.Error(err)
+	}
+}
+
 func FuzzReadTS(f *testing.F) {
 	f.Add(programme(f, 0, 12))
 	f.Add(programme(f, 1<<33-9000, 12)[:1000])

@@ -28,7 +28,8 @@ func ReadTS(r io.ReadCloser, hub *relay.Hub, name string, p relay.Publisher, log
 	release := func() {}
 	defer func() { release() }()
 	for {
-		tracks, err := s.open()
+		var tracks []media.Track
+		err := Guard(s.log, func() (err error) { tracks, err = s.open(); return err })
 		if err != nil {
 			return err
 		}
@@ -47,7 +48,7 @@ func ReadTS(r io.ReadCloser, hub *relay.Hub, name string, p relay.Publisher, log
 		if changed {
 			s.feed.Fault("programme", "the MPEG-TS programme changed while it was sent: viewers wait for the next key frame, and come anew where codecs changed")
 		}
-		if err := s.read(); !errors.Is(err, errProgramme) {
+		if err := Guard(s.log, s.read); !errors.Is(err, errProgramme) {
 			if gone := s.feed.Err(); gone != nil {
 				return gone
 			}

@@ -124,7 +124,13 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) serve(conn net.Conn) {
 	log := s.log.With("remote", conn.RemoteAddr().String())
-	stream, p, rtmp, err := s.open(conn)
+	var stream string
+	var p relay.Publisher
+	var rtmp *gortmplib.ServerConn
+	err := ingest.Guard(log, func() (err error) {
+		stream, p, rtmp, err = s.open(conn)
+		return err
+	})
 	if err != nil {
 		s.refused.Add(1)
 		if !errors.Is(err, io.EOF) { // a port scan
@@ -134,7 +140,7 @@ func (s *Server) serve(conn net.Conn) {
 	}
 	s.publisher.Add(1)
 	defer s.publisher.Add(-1)
-	if err := s.publish(conn, rtmp, stream, p, log); err != nil && !errors.Is(err, io.EOF) {
+	if err := ingest.Guard(log, func() error { return s.publish(conn, rtmp, stream, p, log) }); err != nil && !errors.Is(err, io.EOF) {
 		log.Info("RTMP publisher left", "stream", stream, "reason", err)
 	}
 }
@@ -198,6 +204,25 @@ func Address(u *url.URL) (stream, token string, priority int) {
 	return path, token, priority
 }
 
+// ignore takes what comes of a track and drops it; the library calls a handler whether there is one or not.
+func ignore(r *gortmplib.Reader, t *gortmplib.Track) {
+	drop := func(time.Duration, []byte) {}
+	switch t.Codec.(type) {
+	case *codecs.VP9:
+		r.OnDataVP9(t, drop)
+	case *codecs.MPEG1Audio:
+		r.OnDataMPEG1Audio(t, drop)
+	case *codecs.FLAC:
+		r.OnDataFLAC(t, drop)
+	case *codecs.AC3:
+		r.OnDataAC3(t, drop)
+	case *codecs.G711:
+		r.OnDataG711(t, drop)
+	case *codecs.LPCM:
+		r.OnDataLPCM(t, drop)
+	}
+}
+
 // publish reads tracks and media until the connection or the publication ends.
 func (s *Server) publish(conn net.Conn, rtmp *gortmplib.ServerConn, stream string, p relay.Publisher, log *slog.Logger) error {
 	r := &gortmplib.Reader{Conn: rtmp}
@@ -223,6 +248,7 @@ func (s *Server) publish(conn net.Conn, rtmp *gortmplib.ServerConn, stream strin
 			r.OnDataAV1(t, func(pts time.Duration, tu [][]byte) { feed.AV1(i, pts, tu) })
 		case *codecs.MPEG4Audio:
 			if c.Config == nil {
+				r.OnDataMPEG4Audio(t, func(time.Duration, []byte) {})
 				continue
 			}
 			conf, err := c.Config.Marshal()
@@ -236,6 +262,7 @@ func (s *Server) publish(conn net.Conn, rtmp *gortmplib.ServerConn, stream strin
 			p.Tracks = append(p.Tracks, media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2})
 			r.OnDataOpus(t, func(pts time.Duration, packet []byte) { feed.Audio(i, pts, packet) })
 		default:
+			ignore(r, t)
 			log.Warn("track left out", "stream", stream, "codec", fmt.Sprintf("%T", c), "reason", "Gantry does not carry it")
 		}
 	}

@@ -44,10 +44,13 @@ func listen(t *testing.T, tlsConfig *tls.Config, authorize func(token, stream st
 	return hub, s.Addr().String()
 }
 
-func ffmpeg(t *testing.T, to string) *exec.Cmd {
+func ffmpeg(t *testing.T, to string, sound ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
-		"-t", "20", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-c:a", "aac", "-b:a", "96k", "-f", "flv", to)
+	if len(sound) == 0 {
+		sound = []string{"-c:a", "aac", "-b:a", "96k"}
+	}
+	cmd := exec.Command("ffmpeg", append(append([]string{"-hide_banner", "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
+		"-t", "20", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15"}, sound...), "-f", "flv", to)...)
 	out := &strings.Builder{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
@@ -132,6 +135,16 @@ func TestPublishers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Sound that Gantry does not carry is left out; the picture is on the air.
+func TestForeignSound(t *testing.T) {
+	hub, addr := listen(t, nil, authorize)
+	ffmpeg(t, "rtmp://"+addr+"/live/demo?token=correct-token", "-c:a", "libmp3lame")
+	testkit.Eventually(t, 10*time.Second, "pictures come", func() bool {
+		s := hub.Streams()
+		return len(s) == 1 && s[0].Live && len(s[0].Publishers[0].Tracks) == 1 && s[0].Publishers[0].Tracks[0].Frames > 30
+	})
 }
 
 func TestRefused(t *testing.T) {
