@@ -75,6 +75,20 @@ type Audio struct {
 	Format  string  `json:"format,omitempty"`
 	Codec   string  `json:"codec,omitempty"`
 	Bitrate float64 `json:"bitrate"` // bit/s, measured
+
+	Inputs   []Level `json:"inputs"`  // of the source's channels
+	Outputs  []Level `json:"outputs"` // of what is coded: left and right
+	Clipped  uint64  `json:"clipped"` // runs of 10 ms or so that touched full scale
+	Silence  float64 `json:"silence"` // seconds that stood in for missing sound
+	Drift    float64 `json:"drift"`   // by how much the card's clock is fast, in millionths
+	Offset   float64 `json:"offset"`  // seconds by which the sound is later than the pictures, as far as is known
+	Overruns uint64  `json:"overruns"`
+}
+
+// Level is what a meter shows of one channel, in dB of full scale; -120 is silence.
+type Level struct {
+	Peak float64 `json:"peak"`
+	RMS  float64 `json:"rms"`
 }
 
 // Uplink is one destination.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"gantry/device/alsa"
 	"gantry/device/testsrc"
 	"gantry/device/v4l2"
 	"gantry/encoder"
@@ -17,6 +18,7 @@ import (
 	"gantry/encoder/opus"
 	"gantry/internal/config"
 	"gantry/media"
+	"gantry/media/sound"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
 	"gantry/uplink/srt"
@@ -28,6 +30,7 @@ const (
 	sourceTest = "testsrc"
 	sourceV4L2 = "v4l2"
 	audioTone  = "tone"
+	audioALSA  = "alsa"
 	none       = "none"
 	auto       = "auto"
 
@@ -56,7 +59,11 @@ type videoConfig struct {
 }
 
 type audioConfig struct {
-	Source string `yaml:"source"`
+	Source   string        `yaml:"source"`
+	ALSA     alsa.Config   `yaml:"alsa"`
+	Gain     float64       `yaml:"gain"`     // dB
+	Delay    time.Duration `yaml:"delay"`    // of the sound after the pictures
+	Channels string        `yaml:"channels"` // of the source, that stereo is made of
 }
 
 type encoderConfig struct {
@@ -91,7 +98,7 @@ func defaults() boxConfig {
 		HTTP:  "127.0.0.1:8090",
 		Log:   "info",
 		Video: videoConfig{Source: sourceTest, TestSrc: testsrc.Default(), V4L2: v4l2.Default()},
-		Audio: audioConfig{Source: none},
+		Audio: audioConfig{Source: none, ALSA: alsa.Default(), Channels: sound.Auto},
 		Encoder: encoderConfig{Backend: auto, Codec: "h264", Bitrate: 2_500_000, MinBitrate: 300_000, GOP: 2 * time.Second,
 			Timecode: none},
 		Opus: opus.Default(),
@@ -179,8 +186,20 @@ func checkLoopback(addr string) error {
 // Validate checks the choice of the source.
 func (c videoConfig) Validate() error { return oneOf("source", c.Source, sourceTest, sourceV4L2) }
 
-// Validate checks the choice of the source.
-func (c audioConfig) Validate() error { return oneOf("source", c.Source, audioTone, none) }
+// Validate checks the choice of the source and what is done to its sound.
+func (c audioConfig) Validate() error {
+	errs := []error{oneOf("source", c.Source, audioALSA, audioTone, none)}
+	if !(c.Gain >= -60 && c.Gain <= 40) {
+		errs = append(errs, fmt.Errorf("gain: %g is not from -60 to 40 dB", c.Gain))
+	}
+	if c.Delay.Abs() > 2*time.Second {
+		errs = append(errs, fmt.Errorf("delay: %v is not from -2s to 2s", c.Delay))
+	}
+	if _, err := sound.ParseMix(c.Channels); err != nil {
+		errs = append(errs, fmt.Errorf("channels: %w", err))
+	}
+	return errors.Join(errs...)
+}
 
 // videoCodecs are the names that pictures' codecs have in the configuration.
 var videoCodecs = map[string]media.Codec{"h264": media.H264, "h265": media.H265}
@@ -226,14 +245,19 @@ func (c encoderConfig) params() encoder.Params {
 	return encoder.Params{Codec: videoCodecs[c.Codec], Bitrate: c.Bitrate, GOP: c.GOP, Preset: c.Preset, Profile: c.Profile, Threads: c.Threads}
 }
 
+func checkName(name string) error {
+	if name == "" || len(name) > 64 || strings.ContainsFunc(name, func(r rune) bool {
+		return !(r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	}) {
+		return fmt.Errorf("name: %q is not 1 to 64 letters, digits, '-', '_' and '.'", name)
+	}
+	return nil
+}
+
 // Validate checks the name and that there is one kind; the destination's own Config checks itself.
 func (c *uplinkConfig) Validate() error {
 	var errs []error
-	if c.Name == "" || len(c.Name) > 64 || strings.ContainsFunc(c.Name, func(r rune) bool {
-		return !(r == '-' || r == '_' || r == '.' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
-	}) {
-		errs = append(errs, fmt.Errorf("name: %q is not 1 to 64 letters, digits, '-', '_' and '.'", c.Name))
-	}
+	errs = append(errs, checkName(c.Name))
 	if n := len(c.kinds()); n != 1 {
 		errs = append(errs, fmt.Errorf("has %d of the keys %s: it takes one", n, strings.Join(kindNames, ", ")))
 	}

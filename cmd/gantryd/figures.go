@@ -39,6 +39,14 @@ var (
 	encodeBytes  = &metrics.Figure{Name: "gantry_encode_bytes_total", Counter: true, Help: "Bytes of coded pictures."}
 	encodeTarget = &metrics.Figure{Name: "gantry_encode_target_bits_per_second", Help: "Bitrate that the encoder is asked for."}
 	encodeOpened = &metrics.Figure{Name: "gantry_encode_restarts_total", Counter: true, Help: "Encoders opened after the first."}
+	audioSilence = &metrics.Figure{Name: "gantry_audio_silence_seconds_total", Counter: true, Labels: []string{"device"},
+		Help: "Silence that stood in for sound that was missing."}
+	audioOverruns = &metrics.Figure{Name: "gantry_audio_overrun_errors_total", Counter: true, Labels: []string{"device"},
+		Help: "Gaps because samples of the card were not fetched in time, since it was opened."}
+	audioDrift = &metrics.Figure{Name: "gantry_audio_drift_ratio", Labels: []string{"device"},
+		Help: "By how much the card's clock runs faster than the pictures', as a share; it is resampled away."}
+	audioOffset = &metrics.Figure{Name: "gantry_audio_offset_seconds", Labels: []string{"device"},
+		Help: "By how much the sound is later than the pictures, as far as is known."}
 	audioPackets = &metrics.Figure{Name: "gantry_audio_packets_total", Counter: true, Labels: []string{"device"}, Help: "Coded packets of sound."}
 	uplinkUp     = &metrics.Figure{Name: "gantry_uplink_connected", Labels: []string{"uplink"}, Help: "1 while media flows to the destination."}
 	uplinkLosses = &metrics.Figure{Name: "gantry_uplink_errors_total", Counter: true, Labels: []string{"uplink"},
@@ -63,7 +71,7 @@ var (
 // declare registers what the box measures.
 func (b *box) declare(r *metrics.Registry) {
 	r.Collect(b.samples, captureFrames, captureSlates, captureDropped, captureSignal, encodeFrames, encodeKeys, encodeBytes,
-		encodeTarget, encodeOpened, audioPackets, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
+		encodeTarget, encodeOpened, audioPackets, audioSilence, audioOverruns, audioDrift, audioOffset, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
 		uplinkBytes, uplinkPackets, conditions, uptime, reloaded, lastReload)
 }
 
@@ -87,6 +95,10 @@ func (b *box) samples() []metrics.Sample {
 	add(encodeOpened, float64(max(e.Opened, 1)-1))
 	if st.Audio.Name != "" {
 		add(audioPackets, float64(st.Audio.Packets), st.Audio.Name)
+		add(audioSilence, st.Audio.Levels.Silence.Seconds(), st.Audio.Name)
+		add(audioOverruns, float64(st.Audio.Clock.Overruns), st.Audio.Name)
+		add(audioDrift, st.Audio.Clock.Drift/1e6, st.Audio.Name)
+		add(audioOffset, st.Audio.Clock.Offset.Seconds(), st.Audio.Name)
 	}
 	for _, u := range st.Uplinks {
 		add(uplinkUp, truth(u.State == pipeline.Connected), u.Name)

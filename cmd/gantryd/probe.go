@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"gantry/device/alsa"
 	"gantry/device/testsrc"
 	"gantry/device/v4l2"
 	"gantry/encoder"
@@ -19,6 +20,7 @@ import (
 type machine struct {
 	Version  string           `json:"version"`
 	Inputs   []v4l2.Info      `json:"inputs"`
+	Sound    []alsa.Card      `json:"sound"`
 	Encoders []encoder.Result `json:"encoders"`
 	Missing  []string         `json:"missing,omitempty"` // encoders that this build lacks, and why
 }
@@ -29,6 +31,9 @@ func probe(ctx context.Context, asJSON bool, w io.Writer) error {
 	m := machine{Version: version, Inputs: v4l2.List()}
 	if m.Inputs == nil {
 		m.Inputs = []v4l2.Info{}
+	}
+	if m.Sound = alsa.List(); m.Sound == nil {
+		m.Sound = []alsa.Card{}
 	}
 	params := c.Encoder.params()
 	params.Codec = media.NoCodec
@@ -71,6 +76,17 @@ func (m machine) print(w io.Writer) error {
 	}
 	if len(m.Inputs) == 0 {
 		fmt.Fprintln(w, "  v4l2     no capture device: there is no /dev/video* that captures")
+	}
+	fmt.Fprintf(w, "\nSound (audio.source):\n\n  tone     440 and 880 Hz with a beep each second\n")
+	for _, c := range m.Sound {
+		place := ""
+		if c.USB != "" {
+			place = fmt.Sprintf(" (usb:%s, %s)", c.USB, c.USBID)
+		}
+		fmt.Fprintf(w, "  alsa     %s: %s%s\n", c.Name, c.Text, place)
+	}
+	if len(m.Sound) == 0 {
+		fmt.Fprintln(w, "  alsa     no sound card that captures")
 	}
 	fmt.Fprint(w, "\nEncoders (encoder.backend), tried with 1280x720 at 30 pictures a second:\n\n")
 	var table strings.Builder

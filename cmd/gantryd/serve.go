@@ -19,6 +19,7 @@ import (
 	"gantry/internal/pipeline"
 	"gantry/internal/supervise"
 	"gantry/media"
+	"gantry/media/sound"
 	"gantry/systemd"
 	"gantry/webui"
 )
@@ -211,7 +212,7 @@ func (b *box) Status() webui.Status {
 		Encoder: webui.Encoder{Name: st.Encoder.Name, Reason: st.Encoder.Reason, Width: st.Encoder.Track.Width,
 			Height: st.Encoder.Track.Height, Ceiling: st.Encoder.Ceiling, Target: st.Encoder.Target, Bitrate: st.Encoder.Bitrate,
 			Rate: st.Encoder.Rate, KeyFrames: st.Encoder.KeyFrames},
-		Audio:   webui.Audio{Name: st.Audio.Name, Reason: st.Audio.Reason, Bitrate: st.Audio.Bitrate},
+		Audio:   showAudio(st.Audio),
 		Uplinks: []webui.Uplink{},
 	}
 	if st.Video.Signal {
@@ -219,9 +220,6 @@ func (b *box) Status() webui.Status {
 	}
 	if st.Encoder.Name != "" {
 		out.Encoder.Codec = st.Encoder.Track.Codec.String()
-	}
-	if st.Audio.Format.Rate != 0 {
-		out.Audio.Format, out.Audio.Codec = st.Audio.Format.String(), words(st.Audio.Codecs)
 	}
 	for _, u := range st.Uplinks {
 		w := webui.Uplink{Name: u.Name, State: string(u.State), Since: u.Since.UTC(), Reason: u.Reason, Carries: u.Carries, Dropped: u.Dropped,
@@ -233,6 +231,24 @@ func (b *box) Status() webui.Status {
 			w.Next = &next
 		}
 		out.Uplinks = append(out.Uplinks, w)
+	}
+	return out
+}
+
+func showAudio(a pipeline.AudioStatus) webui.Audio {
+	out := webui.Audio{Name: a.Name, Reason: a.Reason, Codec: words(a.Codecs), Bitrate: a.Bitrate, Inputs: levels(a.Levels.In),
+		Outputs: levels(a.Levels.Out), Clipped: a.Levels.Clipped, Silence: a.Levels.Silence.Seconds(), Drift: a.Clock.Drift,
+		Offset: a.Clock.Offset.Seconds(), Overruns: a.Clock.Overruns}
+	if a.Format.Rate != 0 {
+		out.Format = a.Format.String()
+	}
+	return out
+}
+
+func levels(in []sound.Level) []webui.Level {
+	out := make([]webui.Level, len(in))
+	for i, l := range in {
+		out[i] = webui.Level(l)
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"gantry/device"
+	"gantry/device/alsa"
 	"gantry/device/testsrc"
 	"gantry/device/v4l2"
 	"gantry/encoder"
@@ -16,6 +17,7 @@ import (
 	"gantry/encoder/opus"
 	"gantry/internal/pipeline"
 	"gantry/media"
+	"gantry/media/sound"
 )
 
 // backends are the video encoders in this build, the best first. What the machine lacks says so when it is opened.
@@ -37,7 +39,7 @@ func backends() []encoder.Backend {
 func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 	s := pipeline.Spec{
 		Video: video(c.Video, log),
-		Audio: audio(c.Audio, c.Opus, c.AAC),
+		Audio: audio(c.Audio, c.Opus, c.AAC, log),
 		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate,
 			Timecode: c.Encoder.Timecode == timecodeUTC},
 	}
@@ -89,7 +91,7 @@ func slateFormat(c v4l2.Config) media.VideoFormat {
 	return f
 }
 
-func audio(c audioConfig, o opus.Config, aac libav.AACConfig) pipeline.Audio {
+func audio(c audioConfig, o opus.Config, aac libav.AACConfig, log *slog.Logger) pipeline.Audio {
 	type key struct {
 		audioConfig
 		opus opus.Config
@@ -99,7 +101,19 @@ func audio(c audioConfig, o opus.Config, aac libav.AACConfig) pipeline.Audio {
 	if c.Source == none {
 		return a
 	}
+	a.Mix, _ = sound.ParseMix(c.Channels) // Validate has seen to it
+	a.Gain, a.Delay = c.Gain, c.Delay
 	a.Open = func(context.Context) (device.AudioSource, error) { return testsrc.NewTone(), nil }
+	if c.Source == audioALSA {
+		a.Name = c.ALSA.Card
+		a.Open = func(context.Context) (device.AudioSource, error) {
+			src, err := alsa.Open(c.ALSA, log)
+			if err != nil {
+				return nil, err // a nil *Source is no nil AudioSource
+			}
+			return src, nil
+		}
+	}
 	a.Codings = codings(o, aac)
 	return a
 }

@@ -3,11 +3,11 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
+	"gantry/device"
 	"gantry/encoder"
 	"gantry/internal/clock"
 	"gantry/internal/health"
@@ -34,6 +34,9 @@ type audio struct {
 	codecs []media.Codec // as which it is coded now
 	err    error
 	out    meter
+
+	reporter device.SoundReporter // of the open source; nil: it has nothing to say
+	levels   Levels
 }
 
 // tracks are what destinations can choose from.
@@ -54,16 +57,30 @@ func (a *audio) run(ctx context.Context) error {
 
 func (a *audio) work(ctx context.Context, spec Audio) {
 	a.mu.Lock()
-	a.source, a.err, a.format = spec, nil, media.AudioFormat{}
+	a.source, a.err, a.format, a.levels = spec, nil, media.AudioFormat{}, Levels{}
 	a.mu.Unlock()
 	a.tracks.setAudio(spec.tracks())
 	if spec.Open == nil {
 		<-ctx.Done()
 		return
 	}
+	desk := newDesk(a, spec)
+	defer desk.close()
+	sounds := make(chan *media.Audio, soundsHeld)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a.capture(ctx, spec, sounds)
+	}()
+	desk.run(ctx, sounds)
+	<-done
+}
+
+// capture brings sound of the source to sounds, and opens the source again when it fails.
+func (a *audio) capture(ctx context.Context, spec Audio, sounds chan<- *media.Audio) {
 	task := supervise.Task{Name: "audio", Log: a.log.With("device", spec.Name), Backoff: sourceBackoff}
 	_ = task.Keep(ctx, func(ctx context.Context) error {
-		err := a.once(ctx, spec)
+		err := a.once(ctx, spec, sounds)
 		if ctx.Err() == nil {
 			a.mu.Lock()
 			a.err = err
@@ -75,7 +92,7 @@ func (a *audio) work(ctx context.Context, spec Audio) {
 	a.health.Clear(audioDown, spec.Name)
 }
 
-func (a *audio) once(ctx context.Context, spec Audio) (err error) {
+func (a *audio) once(ctx context.Context, spec Audio, sounds chan<- *media.Audio) (err error) {
 	src, err := spec.Open(ctx)
 	if err != nil {
 		return err
@@ -86,29 +103,19 @@ func (a *audio) once(ctx context.Context, spec Audio) (err error) {
 		return err
 	}
 	a.log.Info("audio started", "device", spec.Name, "format", format)
-	coders := make([]*audioCoder, len(spec.Codings))
-	for i, c := range spec.Codings {
-		coders[i] = &audioCoder{AudioCoding: c, audio: a, subject: fmt.Sprintf("%s as %v", spec.Name, c.Track.Codec)}
-	}
-	defer func() {
-		for _, c := range coders {
-			err = errors.Join(err, c.close())
-		}
-		a.note(nil)
-	}()
+	a.report(src)
+	defer a.report(nil)
 	healthy := false
 	for {
 		samples, err := src.Read(ctx)
 		if err != nil {
 			return err
 		}
-		var codecs []media.Codec
-		for _, c := range coders {
-			if c.encode(samples) {
-				codecs = append(codecs, c.Track.Codec)
-			}
+		select { // the desk is only ever busy for as long as an encoder is opened
+		case sounds <- samples:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
-		a.note(codecs)
 		if !healthy {
 			healthy = true
 			a.mu.Lock()
@@ -117,6 +124,14 @@ func (a *audio) once(ctx context.Context, spec Audio) (err error) {
 			a.health.Clear(audioDown, spec.Name)
 		}
 	}
+}
+
+// report says whom to ask about the source's clock.
+func (a *audio) report(src device.AudioSource) {
+	reporter, _ := src.(device.SoundReporter)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reporter = reporter
 }
 
 func (a *audio) note(codecs []media.Codec) {

@@ -8,6 +8,7 @@ import (
 	"gantry/device"
 	"gantry/encoder"
 	"gantry/media"
+	"gantry/media/sound"
 	"gantry/uplink"
 )
 
@@ -35,7 +36,11 @@ type Video struct {
 type Audio struct {
 	Name string
 	Key  any
-	Open func(ctx context.Context) (device.AudioSource, error) // nil: there is no sound
+	// Open opens the source, whose sound is at 48 kHz with any number of channels; nil: there is no sound.
+	Open  func(ctx context.Context) (device.AudioSource, error)
+	Mix   sound.Mix     // the channels that stereo is made of
+	Gain  float64       // dB
+	Delay time.Duration // by which the sound is put later than the pictures; below zero: earlier
 	// Codings are what destinations choose from, each of another codec. Sound is coded in those that one has chosen.
 	Codings []AudioCoding
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"time"
 
+	"gantry/device"
 	"gantry/internal/clock"
 	"gantry/media"
 	"gantry/uplink"
@@ -40,6 +41,8 @@ type AudioStatus struct {
 	Bitrate float64       // bit/s of them together, measured
 	Packets uint64
 	Reason  string // why there is none
+	Levels  Levels
+	Clock   device.SoundStats // of the source
 }
 
 // EncoderStatus is the encoder for pictures.
@@ -104,7 +107,11 @@ func (a *audio) status(now time.Duration) AudioStatus {
 	if a.source.Open == nil {
 		return AudioStatus{}
 	}
-	st := AudioStatus{Name: a.source.Name, Format: a.format, Codecs: a.codecs, Bitrate: bps, Packets: packets}
+	st := AudioStatus{Name: a.source.Name, Format: a.format, Codecs: a.codecs, Bitrate: bps, Packets: packets,
+		Levels: a.levels}
+	if a.reporter != nil {
+		st.Clock = a.reporter.SoundStats()
+	}
 	if a.err != nil {
 		st.Reason = a.err.Error()
 	}

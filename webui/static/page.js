@@ -46,9 +46,17 @@ function showEncoder(e) {
     ["Size", e.width && `${e.width}x${e.height}`], ["Measured", e.rate && `${e.rate.toFixed(1)} pictures/s`], ["Key frames", count(e.key_frames)]]);
 }
 
+// meters writes each channel's peak in dBFS.
+function meters(levels) {
+  const peaks = (levels || []).map((l) => l.peak <= -120 ? "silent" : l.peak.toFixed(1) + " dBFS");
+  return peaks.join(" · ");
+}
+
 function showAudio(a) {
   state("audio", !a.name ? "None" : a.reason || (a.bitrate ? "Signal" : "Waiting"), !a.name ? "" : a.reason ? "bad" : a.bitrate ? "good" : "warn");
-  facts("audio", a.name ? [["Source", a.name], ["Format", a.format], ["Codec", a.codec], ["Bitrate", a.bitrate && bits(a.bitrate)]] : []);
+  facts("audio", a.name ? [["Source", a.name], ["Format", a.format], ["Codec", a.codec], ["Bitrate", a.bitrate && bits(a.bitrate)],
+    ["Input level", meters(a.inputs)], ["Output level", meters(a.outputs)], ["Clock drift", a.drift && a.drift.toFixed(1) + " ppm"],
+    ["Silence", a.silence && a.silence.toFixed(1) + " s"], ["Overruns", a.overruns]] : []);
 }
 
 function steerButton(name, stopped) {
@@ -95,7 +103,7 @@ function showUplink(u, now) {
 const names = {
   "no-signal": "No signal", "source-down": "The input does not work", "encoder-down": "The encoder does not work",
   "encoder-slow": "The encoder is too slow",
-  "audio-down": "The sound input does not work", "uplink-down": "A destination cannot be reached",
+  "audio-down": "The sound input does not work", "audio-mix": "The sound cannot be mixed as configured", "uplink-down": "A destination cannot be reached",
   "uplink-refused": "A destination refuses the stream", "uplink-silent": "A destination gets no sound", "uplink-warning": "A destination needs a look", "config-bad": "The configuration file has errors and is not in use",
 };
 
