@@ -50,6 +50,8 @@ type boxConfig struct {
 	Opus    opus.Config     `yaml:"opus"`
 	AAC     libav.AACConfig `yaml:"aac"`
 	Uplinks []uplinkConfig  `yaml:"uplinks"`
+
+	Renditions []renditionConfig `yaml:"renditions"`
 }
 
 type videoConfig struct {
@@ -84,6 +86,7 @@ type uplinkConfig struct {
 	Autostart bool           `yaml:"autostart"` // false: stopped until somebody starts it
 	BackupOf  string         `yaml:"backup_of"` // runs only while the destination of this name is down
 	Adapt     bool           `yaml:"adapt"`     // the video bitrate follows what this path carries
+	Rendition string         `yaml:"rendition"` // the pictures that it gets; empty: the main encoder's
 	WHIP      *whip.Config   `yaml:"whip"`
 	SRT       *srt.Config    `yaml:"srt"`
 	RTMP      *rtmp.Config   `yaml:"rtmp"`
@@ -135,6 +138,7 @@ func (c *boxConfig) Validate() error {
 	if len(c.Uplinks) > maxUplinks {
 		errs = append(errs, fmt.Errorf("uplinks: %d are more than %d", len(c.Uplinks), maxUplinks))
 	}
+	errs = append(errs, checkRenditions(c.Renditions, c.Uplinks)...)
 	backups := map[string]string{} // by name
 	for i, u := range c.Uplinks {
 		if _, ok := backups[u.Name]; ok && u.Name != "" {

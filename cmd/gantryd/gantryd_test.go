@@ -48,6 +48,7 @@ func TestExample(t *testing.T) {
 		{Name: "tv", Adapt: true, BackupOf: "srt", RTMP: &rtmp.Config{URL: "rtmp://127.0.0.1:1935/live", Key: "demo"}},
 		{Name: "disk", Adapt: true, Record: &disk},
 	}
+	want.Renditions = []renditionConfig{}
 	want.Video.V4L2.Rate.Den = 1
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

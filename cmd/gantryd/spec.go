@@ -48,6 +48,7 @@ func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 			s.Encoder.Backends = append(s.Encoder.Backends, b)
 		}
 	}
+	s.Renditions = renditions(c.Renditions, c.Encoder)
 	for _, u := range c.Uplinks {
 		s.Uplinks = append(s.Uplinks, u.pipeline())
 	}

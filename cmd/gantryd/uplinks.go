@@ -53,12 +53,13 @@ func (c *uplinkConfig) kinds() (list []kind) {
 func (c *uplinkConfig) pipeline() pipeline.Uplink {
 	type key struct {
 		name, backup string
+		rendition    string
 		adapt        bool
 		config       any
 	}
 	k := c.kinds()[0] // Validate has seen to it
-	return pipeline.Uplink{Name: c.Name, Key: key{c.Name, c.BackupOf, c.Adapt, k.config}, Open: k.open, Carries: k.carries,
-		BackupOf: c.BackupOf, Manual: !c.Autostart, Aside: !c.Adapt}
+	return pipeline.Uplink{Name: c.Name, Key: key{c.Name, c.BackupOf, c.Rendition, c.Adapt, k.config}, Open: k.open, Carries: k.carries,
+		Rendition: c.Rendition, BackupOf: c.BackupOf, Manual: !c.Autostart, Aside: !c.Adapt}
 }
 
 // codings are the ways in which this build codes sound.
