@@ -147,6 +147,9 @@ func (e *Encoder) prepare(f *media.Frame) (fresh bool, err error) {
 			return true, err
 		}
 		w.copies = true
+		if w.run != nil { // restart went back to copies by itself
+			return true, nil
+		}
 	}
 	return true, e.restart(uapi.MemoryMMAP, nil)
 }
