@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os/exec"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"gantry/encoder/libav/sound"
+	"gantry/internal/secret"
 	"gantry/internal/testkit"
 	"gantry/relay/egress/restream"
 	"gantry/relay/web"
@@ -116,4 +118,13 @@ func TestRestream(t *testing.T) {
 			t.Errorf("%s %s %s: %d, want %d", c.method, c.address, c.body, got, c.want)
 		}
 	}
+}
+
+func FuzzOpenUplink(f *testing.F) {
+	f.Add("srt://host:1?streamid=x&latency=200&passphrase=0123456789")
+	f.Add("rtmps://host/live/key?x=y")
+	f.Add("https://host/whip/a")
+	f.Fuzz(func(t *testing.T, s string) {
+		_, _, _ = openUplink(slog.New(slog.DiscardHandler))(restream.Destination{Stream: "a", Name: "b", URL: secret.String(s)})
+	})
 }

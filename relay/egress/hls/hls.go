@@ -26,6 +26,7 @@ import (
 	"gantry/media/h264"
 	"gantry/relay"
 	"gantry/relay/access"
+	"gantry/relay/egress"
 )
 
 // Prefix is where the Server is served.
@@ -155,7 +156,7 @@ type packager struct {
 }
 
 func newPackager(hub *relay.Hub, stream string, log *slog.Logger) (*packager, error) {
-	sub, err := subscribe(hub, stream)
+	sub, err := egress.Subscribe(hub, stream)
 	if err != nil {
 		return nil, err
 	}
@@ -189,16 +190,6 @@ func newPackager(hub *relay.Hub, stream string, log *slog.Logger) (*packager, er
 	sub.SetViewers(1)
 	log.Info("stream is packaged as HLS", "stream", stream)
 	return p, nil
-}
-
-// subscribe asks for access units with AAC, or else for the sound as it is published.
-func subscribe(hub *relay.Hub, stream string) (*relay.Subscription, error) {
-	sub, err := hub.Subscribe(stream, relay.Want{Audio: media.AAC})
-	if err == nil && slices.ContainsFunc(sub.Tracks(), func(t media.Track) bool { return t.Codec.Audio() && t.Codec != media.AAC }) {
-		_ = sub.Close()
-		return hub.Subscribe(stream, relay.Want{})
-	}
-	return sub, err
 }
 
 func codec(t media.Track) codecs.Codec {

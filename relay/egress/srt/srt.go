@@ -9,12 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"gantry/internal/proto/mpegts"
 	"gantry/media"
 	"gantry/relay"
+	"gantry/relay/egress"
 )
 
 // patience is how long a caller's send queue may stay full before its connection is given up.
@@ -38,7 +38,7 @@ func Play(ctx context.Context, hub *relay.Hub, stream string, w io.Writer) error
 }
 
 func play(ctx context.Context, hub *relay.Hub, stream string, w io.Writer) error {
-	sub, err := Subscribe(hub, stream)
+	sub, err := egress.Subscribe(hub, stream)
 	if err != nil {
 		return err
 	}
@@ -59,16 +59,6 @@ func play(ctx context.Context, hub *relay.Hub, stream string, w io.Writer) error
 			}
 		}
 	}
-}
-
-// Subscribe asks for access units with AAC, which every MPEG-TS receiver knows, or else for the sound as it is published.
-func Subscribe(hub *relay.Hub, stream string) (*relay.Subscription, error) {
-	sub, err := hub.Subscribe(stream, relay.Want{Audio: media.AAC})
-	if err == nil && slices.ContainsFunc(sub.Tracks(), func(t media.Track) bool { return t.Codec.Audio() && t.Codec != media.AAC }) {
-		_ = sub.Close()
-		return hub.Subscribe(stream, relay.Want{})
-	}
-	return sub, err
 }
 
 // paced writes to a gosrt connection, whose Write says io.EOF when its queue is full.

@@ -194,3 +194,14 @@ func TestValidate(t *testing.T) {
 		t.Error("a bad name")
 	}
 }
+
+func FuzzValidate(f *testing.F) {
+	f.Add("rtsp://a:b@camera:554/x")
+	f.Add("srt://[::1]:9000?streamid=x&latency=500&passphrase=0123456789")
+	f.Fuzz(func(t *testing.T, s string) {
+		c := Config{Name: "cam", URL: secret.String(s)}
+		if c.Validate() == nil && s == "" {
+			t.Error("an empty URL is valid")
+		}
+	})
+}
