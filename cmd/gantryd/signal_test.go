@@ -236,6 +236,7 @@ func TestKernelSignalLife(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	c := defaults()
 	c.Video.Source, c.Video.V4L2.Device, c.Video.V4L2.Width, c.Video.V4L2.Height = sourceV4L2, found, 0, 0
+	c.Video.V4L2.Buffers = 3 // allocating them is most of what a restart costs here
 	s := pipeline.Spec{
 		Video:   video(c.Video, log),
 		Encoder: pipeline.Encoder{Key: 1, Floor: c.Encoder.MinBitrate, Params: c.Encoder.params(), Backends: []encoder.Backend{notingBackend()}},
