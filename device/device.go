@@ -69,3 +69,13 @@ type SoundStats struct {
 
 // A SoundReporter is an AudioSource that tells SoundStats. Any goroutine may ask.
 type SoundReporter interface{ SoundStats() SoundStats }
+
+// A PacketSource is an input that comes coded, as from a camera on the network. Its methods follow the rules of Source.
+type PacketSource interface {
+	// Start connects and returns the tracks, of access units. On a PacketSource that runs already it first disconnects.
+	Start(ctx context.Context) ([]media.Track, error)
+	// Read waits for the next access unit; Track is its index in what Start returned, PTS is CLOCK_MONOTONIC. Video begins with
+	// a key frame. Pictures may come in decoding order with B-frames: then DTS differs from PTS.
+	Read(ctx context.Context) (*media.Packet, error)
+	Close() error
+}
