@@ -103,6 +103,11 @@ func TestChromiumPlaysOtherIngests(t *testing.T) {
 		t.Logf("%s: %d pictures in 3 s, %d Hz at %.2f", stream, got.Frames, got.Tones[0], slices.Max(got.Levels))
 	}
 
+	// The list says where to publish to.
+	page.Navigate(base + "/")
+	page.Wait(10*time.Second, fmt.Sprintf(`document.querySelector("#srt").checkVisibility() && document.querySelector("#srt").textContent === "srt://127.0.0.1:%d?streamid=demo" &&
+		document.querySelector("#rtmp").textContent === "rtmp://127.0.0.1:%d/live/demo"`, p.SRT, p.RTMP), `document.querySelector("#publish").innerText`)
+
 	// A relay without FFmpeg plays the picture and says why there is no sound.
 	bare := filepath.Join(t.TempDir(), "gantry-relay")
 	build := exec.Command("go", "build", "-o", bare, "gantry/cmd/gantry-relay")
