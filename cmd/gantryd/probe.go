@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"gantry/device/alsa"
 	"gantry/device/testsrc"
+	"gantry/device/uvc"
 	"gantry/device/v4l2"
 	"gantry/encoder"
 	"gantry/encoder/libav"
@@ -19,18 +22,28 @@ import (
 // A machine is what probe finds.
 type machine struct {
 	Version  string           `json:"version"`
-	Inputs   []v4l2.Info      `json:"inputs"`
+	Inputs   []input          `json:"inputs"`
 	Sound    []alsa.Card      `json:"sound"`
 	Encoders []encoder.Result `json:"encoders"`
 	Missing  []string         `json:"missing,omitempty"` // encoders that this build lacks, and why
 }
 
+// An input is a node that captures, and what it is plugged into.
+type input struct {
+	v4l2.Info
+	USB *uvc.Dongle `json:"usb,omitempty"`
+}
+
 // probe tells what this machine has. Every encoder codes 30 pictures of 1280x720; it takes some seconds.
 func probe(ctx context.Context, asJSON bool, w io.Writer) error {
 	c := defaults()
-	m := machine{Version: version, Inputs: v4l2.List()}
-	if m.Inputs == nil {
-		m.Inputs = []v4l2.Info{}
+	m := machine{Version: version, Inputs: []input{}}
+	for _, info := range v4l2.List() {
+		in := input{Info: info}
+		if d, ok := uvc.Find(os.DirFS("/"), filepath.Base(info.Node)); ok {
+			in.USB = &d
+		}
+		m.Inputs = append(m.Inputs, in)
 	}
 	if m.Sound = alsa.List(); m.Sound == nil {
 		m.Sound = []alsa.Card{}
@@ -65,7 +78,13 @@ func decoder() func(media.Codec) (encoder.Decoder, error) {
 func (m machine) print(w io.Writer) error {
 	fmt.Fprintf(w, "Inputs (video.source in the configuration):\n\n  testsrc  a moving picture with the time, any size and rate\n")
 	for _, in := range m.Inputs {
-		fmt.Fprintf(w, "  v4l2     %s: %s\n             also as name:%s, bus:%s, whatever its number\n", in.Node, describeInput(in), in.Name, in.Bus)
+		fmt.Fprintf(w, "  v4l2     %s: %s\n             also as name:%s, bus:%s, whatever its number\n", in.Node, describeInput(in.Info), in.Name, in.Bus)
+		if in.USB != nil {
+			fmt.Fprintf(w, "             on USB at %s, %d Mbit/s: %s %s %s\n", in.USB.Place, in.USB.Speed, in.USB.ID, in.USB.Name, in.USB.Serial)
+			for _, note := range in.USB.Notes {
+				fmt.Fprintf(w, "             note: %s\n", note)
+			}
+		}
 		for _, f := range in.Formats {
 			note := ""
 			if !f.Supported {

@@ -114,7 +114,7 @@ func (s *Source) Read(ctx context.Context) (*media.Audio, error) {
 			if err := s.recover(); err != nil {
 				return nil, explain(s.card, err)
 			}
-			missing = run
+			missing, since = run, clock.Now()
 		case err != nil:
 			return nil, explain(s.card, err)
 		case a != nil:
