@@ -146,7 +146,7 @@ func (s *session) serveEvents(w http.ResponseWriter, r *http.Request, f *feed) {
 				ok = ok && send("layers", layers)
 			}
 		}
-		ok = ok && send("viewercount", map[string]int{"viewercount": s.server.viewers(s.stream)})
+		ok = ok && send("viewercount", map[string]int{"viewercount": s.server.viewers(s.who.Stream)})
 		if !ok || control.Flush() != nil {
 			return
 		}

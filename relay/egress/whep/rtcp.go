@@ -128,7 +128,7 @@ func (s *session) loss(v *viewer, reports []rtcp.ReceptionReport) {
 				if o == nil || o.ssrc != r.SSRC {
 					continue
 				}
-				q := quality{Lost: float64(r.FractionLost) / 256, Jitter: time.Duration(r.Jitter) * time.Second / time.Duration(o.history.track.ClockRate)}
+				q := Quality{Lost: float64(r.FractionLost) / 256, Jitter: time.Duration(r.Jitter) * time.Second / time.Duration(o.history.track.ClockRate)}
 				if r.LastSenderReport != 0 && r.LastSenderReport == o.report.mid {
 					q.RTT = max(0, now.Sub(o.report.sent)-time.Duration(r.Delay)*time.Second/65536)
 				}

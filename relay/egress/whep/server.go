@@ -126,6 +126,28 @@ func (s *Server) Stats() Stats {
 	return sum
 }
 
+// Viewers returns the open sessions of a stream, or of all streams when it is empty, in no order.
+func (s *Server) Viewers(stream string) []Viewer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Viewer
+	for name, shards := range s.fans {
+		if stream != "" && name != stream {
+			continue
+		}
+		for _, sh := range shards {
+			for v := range sh.sessions {
+				v.mu.Lock()
+				who := v.who
+				who.Quality = v.quality
+				v.mu.Unlock()
+				out = append(out, who)
+			}
+		}
+	}
+	return out
+}
+
 // Close ends all sessions and waits for them.
 func (s *Server) Close() error {
 	s.mu.Lock()
@@ -152,7 +174,7 @@ func (s *Server) accept(ctx context.Context, o whip.Offer) (whip.Answer, error) 
 		leave()
 		return whip.Answer{}, err
 	}
-	v, err := s.newSession(sh.fan, o.Stream, log)
+	v, err := s.newSession(sh.fan, Viewer{Stream: o.Stream, Session: o.Session, Remote: o.Remote.String(), Since: time.Now()}, log)
 	if err != nil {
 		leave()
 		s.release(o.Stream, sh)
@@ -298,7 +320,7 @@ func (s *Server) forget(v *session) {
 	s.mu.Lock()
 	delete(v.shard.sessions, v)
 	s.mu.Unlock()
-	s.release(v.stream, v.shard)
+	s.release(v.who.Stream, v.shard)
 }
 
 // release lets a shard end when nobody has used it for a while.

@@ -22,7 +22,7 @@ type session struct {
 	server *Server
 	shard  *shard
 	fan    *fan
-	stream string
+	who    Viewer
 	peer   *rtc.Peer
 	plan   plan
 	log    *slog.Logger
@@ -36,20 +36,27 @@ type session struct {
 
 	mu        sync.Mutex
 	path      rtc.Path // known before there is a viewer
-	quality   quality
+	quality   Quality
 	selection selection
 }
 
-// quality is what a viewer last reported about its video, or its sound when it sees none.
-type quality struct {
+// A Viewer is what the server knows of one session.
+type Viewer struct {
+	Stream, Session, Remote string // Session as logs have it
+	Since                   time.Time
+	Quality                 Quality
+}
+
+// Quality is what a viewer last reported about its video, or about its sound when it sees none.
+type Quality struct {
 	Lost   float64       // share of packets, 0 to 1
 	Jitter time.Duration // of arrival
 	RTT    time.Duration // 0: not known
 }
 
 // newSession makes a session for plan; go connects it.
-func (s *Server) newSession(f *fan, stream string, log *slog.Logger) (*session, error) {
-	v := &session{server: s, fan: f, stream: stream, log: log, done: make(chan struct{}), selection: selection{track: -1}}
+func (s *Server) newSession(f *fan, who Viewer, log *slog.Logger) (*session, error) {
+	v := &session{server: s, fan: f, who: who, log: log, done: make(chan struct{}), selection: selection{track: -1}}
 	v.ctx, v.cancel = context.WithCancelCause(context.Background())
 	peer, err := s.port.NewPeer(rtc.Events{Connected: v.connected, Path: v.moved, RTCP: v.hear})
 	if err != nil {
@@ -142,7 +149,7 @@ func (s *session) moved(p rtc.Path) {
 	}
 }
 
-func (s *session) noteQuality(video bool, q quality) {
+func (s *session) noteQuality(video bool, q Quality) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if video || s.plan.audioOnly() {
