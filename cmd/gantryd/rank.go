@@ -28,6 +28,9 @@ func (r ranking) trial(ctx context.Context, format media.VideoFormat, e pipeline
 	if len(e.Backends) < 2 || r[e.Params.Codec] != nil {
 		return
 	}
+	if e.Params.Width != 0 { // what is scaled cannot be compared, and every encoder scales alike
+		format.Width, format.Height = e.Params.Width, e.Params.Height
+	}
 	ranked, results, err := encoder.Rank(ctx, e.Backends, encoder.Trial{Format: format, Params: e.Params, Decoder: decoder()})
 	for _, t := range results {
 		if t.OK {

@@ -56,6 +56,23 @@ func BenchmarkEncode(b *testing.B) {
 	})
 }
 
+// BenchmarkRenditions is what each further encode of a 1080p picture costs, its scaling included.
+func BenchmarkRenditions(b *testing.B) {
+	for _, r := range []struct {
+		name string
+		p    encoder.Params
+	}{
+		{"1080p", encoder.Params{Bitrate: 5_000_000}},
+		{"720p", encoder.Params{Width: 1280, Height: 720, Bitrate: 2_500_000}},
+		{"360p", encoder.Params{Width: 640, Height: 360, Bitrate: 800_000}},
+	} {
+		b.Run(r.name, func(b *testing.B) {
+			r.p.Threads = 1
+			benchmark(b, encodertest.Format(1920, 1080, media.NV12), r.p)
+		})
+	}
+}
+
 func benchmark(b *testing.B, in media.VideoFormat, p encoder.Params) {
 	frames := draw(b, in)
 	e := encodertest.Suite{Backend: Backends()[0]}.Open(b, in, p)
