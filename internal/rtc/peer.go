@@ -80,8 +80,8 @@ func (p *Port) NewPeer(events Events) (*Peer, error) {
 	if p.udp.loopback {
 		o = append(o, ice.WithIncludeLoopback())
 	}
-	if len(p.rewrite) > 0 {
-		o = append(o, ice.WithAddressRewriteRules(p.rewrite...))
+	if rules := p.rules(); len(rules) > 0 {
+		o = append(o, ice.WithAddressRewriteRules(rules...))
 	}
 	agent, err := ice.NewAgentWithOptions(o...)
 	if err != nil {

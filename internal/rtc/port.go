@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -79,6 +80,9 @@ type Port struct {
 	print   string // SHA-256 fingerprint of cert
 	rewrite []ice.AddressRewriteRule
 	local   interfaces
+
+	mu   sync.Mutex
+	seen map[*socket]netip.Addr // by a STUN server
 }
 
 // Listen opens the UDP and TCP port that cfg names. It warns when the kernel grants smaller socket buffers than wanted.
@@ -100,7 +104,7 @@ func Listen(cfg Config, log *slog.Logger) (*Port, error) {
 	p.udp = newUDPMux(p.sockets, &p.local, cfg.Loopback, logs)
 	p.tcp = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: shallow{listener}, Logger: logs.NewLogger("tcp"), ReadBufferSize: 64, WriteBufferSize: tcpBuffer})
 	for _, a := range cfg.PublicAddrs {
-		p.rewrite = append(p.rewrite, ice.AddressRewriteRule{External: []string{a.String()}, AsCandidateType: ice.CandidateTypeHost, Mode: ice.AddressRewriteAppend})
+		p.rewrite = append(p.rewrite, alsoAt(a))
 	}
 	return p, nil
 }
@@ -206,7 +210,7 @@ func (p *Port) Configure(e *webrtc.SettingEngine) {
 	e.DisableActiveTCP(true)
 	e.LoggerFactory = pionLogs{p.log}
 	var rules []webrtc.ICEAddressRewriteRule
-	for _, r := range p.rewrite {
+	for _, r := range p.rules() {
 		rules = append(rules, webrtc.ICEAddressRewriteRule{External: r.External, AsCandidateType: webrtc.ICECandidateTypeHost, Mode: webrtc.ICEAddressRewriteAppend})
 	}
 	_ = e.SetICEAddressRewriteRules(rules...) // fails only where the older form was set before

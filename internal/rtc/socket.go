@@ -20,6 +20,13 @@ type socket struct {
 
 	mu    sync.RWMutex
 	peers map[netip.AddrPort]func([]byte)
+	stun  stunServer
+}
+
+// A stunServer is whose answers are taken out on the way too.
+type stunServer struct {
+	addr netip.AddrPort
+	hear func([]byte)
 }
 
 func openSocket(network string, at *net.UDPAddr) (*socket, error) {
@@ -157,6 +164,9 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 			}
 			return n, addr, err
 		}
+		if n > 0 && b[0] < 4 && s.answer(addr, b[:n]) {
+			continue
+		}
 		if n > 0 && b[0] >= 128 && b[0] < 192 { // RTP or RTCP, RFC 7983 §7
 			s.mu.RLock()
 			f := s.peers[addr]
@@ -168,6 +178,25 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 		}
 		return n, addr, nil
 	}
+}
+
+// hearSTUN has what a STUN server answers handed to hear, which must not keep it; the zero address ends that.
+func (s *socket) hearSTUN(server netip.AddrPort, hear func([]byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stun = stunServer{server, hear}
+}
+
+// answer hands b on where it is a STUN server's.
+func (s *socket) answer(from netip.AddrPort, b []byte) bool {
+	s.mu.RLock()
+	server := s.stun
+	s.mu.RUnlock()
+	if server.hear == nil || server.addr != netip.AddrPortFrom(from.Addr().Unmap(), from.Port()) {
+		return false
+	}
+	server.hear(b)
+	return true
 }
 
 // WriteToAddrPort is WriteToUDPAddrPort under the name that ICE's mux looks for.
