@@ -50,6 +50,7 @@ type Others struct {
 	Pull           []pull.Config            `yaml:"pull"`
 	Restream       []restream.Destination   `yaml:"restream"`
 
+	STUNServer     string      `yaml:"stun-server"`
 	ICELite        bool        `yaml:"ice-lite"`
 	ICEServers     []iceServer `yaml:"ice-servers"`
 	TrustedProxies []network   `yaml:"trusted-proxy"`
@@ -150,6 +151,9 @@ func (c Config) Validate() error {
 	if err := (access.Config{Play: c.PlayTokens}).Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("play-token: %w", err))
 	}
+	if c.STUNServer != "" && !iceURL.MatchString("stun:"+c.STUNServer) {
+		errs = append(errs, fmt.Errorf("stun-server: %q is not host or host:port", c.STUNServer))
+	}
 	for i, s := range c.ICEServers {
 		if err := s.Validate(); err != nil {
 			errs = append(errs, fmt.Errorf("ice-servers[%d]: %w", i, err))
@@ -213,6 +217,7 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 	var proxies []network
 	text("http", func(c *Config, s string) { c.HTTP = s })
 	text("rtc", func(c *Config, s string) { c.RTC = s })
+	text("stun-server", func(c *Config, s string) { c.STUNServer = s })
 	text("srt", func(c *Config, s string) { c.SRT = s })
 	text("srt-passphrase", func(c *Config, s string) { c.SRTPassphrase = secret.String(s) })
 	text("rtmp", func(c *Config, s string) { c.RTMP = s })

@@ -47,6 +47,7 @@ the environment, the environment over the file:
     --rtmp ADDR              host:port that takes RTMP publishers; empty: off                             (:1935)
     --rtmps ADDR             the same for RTMPS, where there is a certificate                             (:1936)
     --public-address IP      tell peers this address too, as behind a NAT or a port forwarding; may repeat
+    --stun-server HOST:PORT  learn the public address from this server and tell it to peers, as behind a NAT
     --ice-lite               leave connectivity checks to the peers (RFC 8445 §2.5): for a relay on a public address
     --trusted-proxy IP       believe X-Forwarded-For of this address, or network, when limiting clients; may repeat
     --publish-token TOKEN    publishers must show one of these; may repeat. Others on the machine can read a

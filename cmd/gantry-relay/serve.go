@@ -103,6 +103,8 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	watched := make(chan error, 1)
 	watchdog, stopWatchdog := context.WithCancel(ctx)
 	go func() { watched <- systemd.Watchdog(watchdog, alive(hub)) }()
+	reflected := make(chan error, 1)
+	go func() { reflected <- learnAddress(watchdog, port, cfg.STUNServer) }()
 
 	select {
 	case err = <-served:
@@ -114,7 +116,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	}
 	stopping.Store(true)
 	stopWatchdog()
-	err = errors.Join(err, systemd.Stopping(), <-watched)
+	err = errors.Join(err, systemd.Stopping(), <-watched, <-reflected)
 
 	// Nobody new comes in; then the publishers leave, and what they sent last reaches the viewers, who leave next.
 	shut := make(chan error, 1)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/base64"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"gantry/internal/proto/whip"
+	"gantry/internal/rtc"
 	"gantry/internal/secret"
 )
 
@@ -75,6 +77,14 @@ func (c Config) links(string, string) []whip.Link {
 		links[i] = s.link(time.Now())
 	}
 	return links
+}
+
+// learnAddress learns the public address from a STUN server, if there is one, until ctx ends.
+func learnAddress(ctx context.Context, port *rtc.Port, server string) error {
+	if server == "" {
+		return nil
+	}
+	return port.Reflect(ctx, server)
 }
 
 // A network is whose requests are believed to come from elsewhere.
