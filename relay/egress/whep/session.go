@@ -34,10 +34,15 @@ type session struct {
 	viewer atomic.Pointer[viewer]
 	joined func() // leaves the gate
 
-	mu        sync.Mutex
-	path      rtc.Path // known before there is a viewer
-	quality   Quality
+	mu sync.Mutex
+	told
 	selection selection
+}
+
+// told is what a session's peer has shown of itself.
+type told struct {
+	path    rtc.Path // known before there is a viewer
+	quality Quality
 }
 
 // A Viewer is what the server knows of one session.
