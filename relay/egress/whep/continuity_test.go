@@ -13,6 +13,7 @@ import (
 
 	"gantry/internal/bench/load"
 	"gantry/internal/metrics"
+	"gantry/internal/rtc"
 	"gantry/internal/testkit"
 	ingest "gantry/relay/ingest/whip"
 	"gantry/relay/web"
@@ -48,12 +49,15 @@ type audience struct {
 }
 
 // newAudience starts a relay with WHIP and WHEP. enter lets the viewers in.
-func newAudience(t *testing.T) *audience {
+func newAudience(t *testing.T) *audience { return newAudienceAt(t, nil) }
+
+func newAudienceAt(t *testing.T, configure func(*rtc.Config)) *audience {
+	t.Helper()
 	units, err := video()
 	if err != nil {
 		t.Fatal("ffmpeg: ", err)
 	}
-	a := &audience{bench: newBench(t, nil), t: t, picture: &load.Picture{Units: units, Rate: 30}}
+	a := &audience{bench: newBench(t, configure), t: t, picture: &load.Picture{Units: units, Rate: 30}}
 	if a.ingest, err = ingest.New(ingest.Default(), a.hub, a.port.Configure, ingest.Access{}, quiet); err != nil {
 		t.Fatal(err)
 	}
@@ -118,9 +122,7 @@ func (a *audience) sees(what string) {
 // check looks at what all viewers have received since they came: nobody left, no gap, one timeline.
 func (a *audience) check() {
 	a.t.Helper()
-	if n := a.server.Stats().Viewers; n != len(a.viewers)+1 {
-		a.t.Errorf("%d viewers of %d are there", n, len(a.viewers)+1)
-	}
+	testkit.Eventually(a.t, 3*time.Second, "all viewers are counted", func() bool { return a.server.Stats().Viewers == len(a.viewers)+1 })
 	for i, v := range a.viewers {
 		if lost := v.Measure().Lost; lost != 0 {
 			a.t.Errorf("viewer %d misses %d packets", i, lost)
@@ -265,5 +267,15 @@ func TestBackup(t *testing.T) {
 	main.Pause()
 	seen("the backup, as the main one is silent", 3)
 	main.Close()
+	a.check()
+}
+
+// A relay that is ICE-lite takes publishers and viewers in.
+func TestLiteFromPublisherToViewers(t *testing.T) {
+	t.Parallel()
+	a := newAudienceAt(t, func(c *rtc.Config) { c.Lite = true })
+	p := a.publish("")
+	defer p.Close()
+	a.enter()
 	a.check()
 }
