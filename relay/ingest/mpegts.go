@@ -153,7 +153,7 @@ func (s *transportStream) track(t *mpegts.Track, i int) media.Track {
 			}
 			return nil
 		})
-		return media.Track{Codec: media.AAC, ClockRate: c.SampleRate, Channels: c.ChannelCount, Profile: fmt.Sprintf("%x", conf)}
+		return media.Track{Codec: media.AAC, ClockRate: c.SampleRate, Channels: Channels(c.ChannelConfig), Profile: fmt.Sprintf("%x", conf)}
 	case *codecs.Opus:
 		s.reader.OnDataOpus(t, func(pts int64, packets [][]byte) error {
 			for n, packet := range packets {
@@ -176,6 +176,14 @@ func (s *transportStream) read() error {
 			return err
 		}
 	}
+}
+
+// Channels returns how many channels an AAC configuration means (ISO/IEC 14496-3 table 1.19).
+func Channels(config uint8) int {
+	if config == 7 {
+		return 8
+	}
+	return int(config)
 }
 
 // ticksToTime converts 90 kHz ticks without losing precision over years.

@@ -26,7 +26,7 @@ var (
 )
 
 // sent is one programme as it was sent, from the given time on: n pictures 33 ms apart, a key frame every 10.
-func sent(t testing.TB, from time.Duration, n int, video mpegts.Codec, sound bool) []byte {
+func sent(t testing.TB, from time.Duration, n int, video codecs.Codec, sound bool) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	v := &mpegts.Track{Codec: video}
