@@ -62,6 +62,9 @@ func TestChromiumCatchesUp(t *testing.T) {
 	tab.Wait(20*time.Second, "performance.now() - began > 3500 && shown.length > 60", "shown.length + ' ' + pc.connectionState")
 	behind := chromium.Eval[float64](tab, "behind()")
 	t.Logf("first picture after %.0f ms, %.0f ms behind its capture after 3.5 s", first, behind)
+	t.Log(chromium.Eval[string](tab, `pc.getStats().then(r => { for (const s of r.values()) if (s.type == "inbound-rtp" && s.kind == "video") return JSON.stringify({
+		delay: s.jitterBufferDelay / s.jitterBufferEmittedCount, target: s.jitterBufferTargetDelay / s.jitterBufferEmittedCount, least: s.jitterBufferMinimumDelay / s.jitterBufferEmittedCount,
+		received: s.framesReceived, decoded: s.framesDecoded, dropped: s.framesDropped, keys: s.keyFramesDecoded, lost: s.packetsLost, nack: s.nackCount, pli: s.pliCount, rtx: s.retransmittedPacketsReceived}); })`))
 	if behind > 500 || behind < 0 {
 		t.Errorf("the picture is %.0f ms behind", behind)
 	}

@@ -266,7 +266,7 @@ func (f *fan) serveOne(v *viewer) bool {
 				o.next = o.history.next
 				continue
 			}
-			if o.next <= o.history.key && o.history.next-o.next > catchUpBurst || o.catch.step != 0 && o.history.next-o.next > catchUpBurst {
+			if o.next <= o.history.key && o.history.next-o.next > catchUpBurst || o.catch.active && o.history.next-o.next > catchUpBurst {
 				limit = catchUpBurst
 			}
 		}

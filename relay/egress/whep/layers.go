@@ -122,7 +122,7 @@ func (v *viewer) cross(f *fan) {
 	o.base = o.origin
 	if e := o.history.at(o.history.key); e != nil && o.packets > 0 && int32(o.base+e.ts-o.sent) <= 0 {
 		// This layer's clock is a little behind the last one's, and time must not go back.
-		o.base = o.sent - e.ts + rtpTime(squeezed, o.history.track.ClockRate)
+		o.base = o.sent - e.ts + rtpTime(time.Millisecond, o.history.track.ClockRate)
 	}
 }
 

@@ -57,11 +57,12 @@ type outTrack struct {
 	report  report
 }
 
-// catchUp squeezes the time of frames that lie in the past: a player would take their pace for the stream's and stay behind.
+// catchUp gives frames of the past the times of their being sent: a player would take their own pace for the stream's and stay
+// behind, and a pace that is not that of their arrival for jitter, and wait.
 type catchUp struct {
-	frame uint64 // the last frame of the past
-	ts    uint32
-	step  uint32 // RTP time between frames of the past
+	active bool     // until the viewer has all that has come
+	first  uint64   // frame
+	times  []uint32 // RTP times of the frames from first on, less outTrack.base; kept for who asks for one again
 }
 
 // report is what the last sender report said.
@@ -70,8 +71,8 @@ type report struct {
 	mid  uint32 // middle bits of its NTP time
 }
 
-// squeezed is the time between two frames of a catch-up.
-const squeezed = time.Millisecond
+// behind is how far the frames of a catch-up stay behind the live picture, so that the next live one comes after them.
+const behind = 50 * time.Millisecond
 
 func newOutTrack(s section, h *history) *outTrack {
 	// A first sequence number in the lower half leaves ROC 0 plain to see for the receiver (RFC 3711 §3.3.1).
@@ -91,14 +92,27 @@ func (o *outTrack) startAt(index uint64) {
 // catchUpFrom is startAt for an index in the past.
 func (o *outTrack) catchUpFrom(index uint64) {
 	o.startAt(index)
-	if e := o.history.last(); e != nil {
-		o.catch = catchUp{frame: e.frame, ts: e.ts, step: rtpTime(squeezed, o.history.track.ClockRate)}
+	if e := o.history.at(index); e != nil {
+		o.catch = catchUp{active: true, first: e.frame}
 	}
 }
 
+// timeNow gives the frame of e, which is about to be sent in a catch-up, its time.
+func (o *outTrack) timeNow(e *entry) {
+	h, c := o.history, &o.catch
+	if e.frame < c.first+uint64(len(c.times)) {
+		return // a further packet of the frame
+	}
+	ts := rtpTime(h.newest+time.Since(h.arrived)-behind, h.track.ClockRate)
+	if n := len(c.times); n > 0 && int32(ts-c.times[n-1]) <= 0 {
+		ts = c.times[n-1] + 1
+	}
+	c.times = append(c.times, ts)
+}
+
 func (o *outTrack) time(e *entry) uint32 {
-	if e.frame < o.catch.frame {
-		return o.base + o.catch.ts - uint32(o.catch.frame-e.frame)*o.catch.step
+	if i := e.frame - o.catch.first; i < uint64(len(o.catch.times)) {
+		return o.base + o.catch.times[i]
 	}
 	return o.base + e.ts
 }
@@ -144,7 +158,9 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 		}
 		seq := o.next + o.shift
 		stamp := e.start && e.capture != 0 && o.captureID != 0 && (e.key || e.pts-o.stamped >= time.Second)
-		if stamp && e.frame >= o.catch.frame { // squeezed time cannot be interpolated: each picture says its own
+		if o.catch.active {
+			o.timeNow(e)
+		} else if stamp { // times of a catch-up cannot be interpolated: there, each picture says its own
 			o.stamped = e.pts
 		}
 		buf := f.room(v, rtpHeader+captureHeader+len(e.data)+overhead)
@@ -160,6 +176,9 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 		}
 	}
 	v.budget = min(v.budget, rtxBudget)
+	if o.next == h.next {
+		o.catch.active = false
+	}
 	return o.next == h.next
 }
 
