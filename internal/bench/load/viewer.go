@@ -187,14 +187,11 @@ func (a attr) AddTo(m *stun.Message) error { m.Add(a.t, a.v); return nil }
 // handshake does DTLS; client tells that the server is the DTLS client.
 func (v *Viewer) handshake(ctx context.Context, cert tls.Certificate, serverIsClient bool) error {
 	// The order is a browser's.
-	//lint:ignore SA1019 the same options for a client and a server
 	cfg := &dtls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
 		SRTPProtectionProfiles: []dtls.SRTPProtectionProfile{dtls.SRTP_AES128_CM_HMAC_SHA1_80, dtls.SRTP_AEAD_AES_128_GCM},
 		ClientAuth:             dtls.RequireAnyClientCert, InsecureSkipVerifyHello: true}
-	//lint:ignore SA1019 as above
 	make := dtls.Client
 	if serverIsClient {
-		//lint:ignore SA1019 as above
 		make = dtls.Server
 	}
 	conn, err := make(v.dtls, v.dtls.LocalAddr(), cfg)

@@ -255,7 +255,6 @@ func (s *Server) publish(conn net.Conn, rtmp *gortmplib.ServerConn, stream strin
 			if err != nil {
 				return fmt.Errorf("AAC configuration: %w", err)
 			}
-			//lint:ignore SA1019 ChannelConfig is no count: 7 means 8
 			p.Tracks = append(p.Tracks, media.Track{Codec: media.AAC, ClockRate: c.Config.SampleRate, Channels: c.Config.ChannelCount, Profile: fmt.Sprintf("%x", conf)})
 			r.OnDataMPEG4Audio(t, func(pts time.Duration, au []byte) { feed.Audio(i, pts, au) })
 		case *codecs.Opus:
