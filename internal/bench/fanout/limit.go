@@ -23,9 +23,9 @@ import (
 // limit is the least that fanning out can cost here: one thread that encrypts each packet for each receiver with AES-GCM and
 // sends the packets of a picture by UDP_SEGMENT, many receivers by one sendmmsg. It knows no session, no loss, no clock but the
 // pictures' own. It reads the receivers' addresses from its standard input, one a line.
-func limit(ctx context.Context, bitrate int, file string) error {
+func limit(ctx context.Context, file string) error {
 	runtime.LockOSThread()
-	picture, err := load.NewPicture(ctx, bitrate, file)
+	picture, err := load.NewPicture(ctx, 0, 0, file) // it is there
 	if err != nil {
 		return err
 	}

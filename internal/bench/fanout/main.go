@@ -50,10 +50,10 @@ func run(ctx context.Context) error {
 	joins := flag.Int("joins", 20, "viewers that join one by one in the end of each run, to measure the first picture")
 	storm := flag.Int("storm", 0, "viewers a second that join and leave during the measurement")
 	child := flag.String("child-limit", "", "internal: be the limit, with this picture")
-	bitrate := flag.Int("child-bitrate", 0, "internal")
+	slices := flag.Int("slices", 4, "slices a picture: each is a run of packets that leaves as one message")
 	flag.Parse()
 	if *child != "" {
-		return limit(ctx, *bitrate, *child)
+		return limit(ctx, *child)
 	}
 	list, err := parseCases(*cases)
 	if err != nil {
@@ -69,7 +69,7 @@ func run(ctx context.Context) error {
 	if *peer != "" {
 		servers = append(servers, &mediamtx{binary: *peer})
 	}
-	b := &bench{seconds: *seconds, gro: *gro, obeys: *obeys, joins: *joins, storm: *storm}
+	b := &bench{seconds: *seconds, gro: *gro, obeys: *obeys, joins: *joins, storm: *storm, slices: *slices}
 	if b.dir, err = os.MkdirTemp("", "fanout"); err != nil {
 		return err
 	}
@@ -158,9 +158,9 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 
 // bench is what all measurements have in common.
 type bench struct {
-	seconds, joins, storm int
-	gro, obeys            bool
-	dir                   string
+	seconds, joins, storm, slices int
+	gro, obeys                    bool
+	dir                           string
 }
 
 // measure starts a server, loads it, and stops it.

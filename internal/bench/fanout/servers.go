@@ -166,7 +166,7 @@ func (b *bench) measureLimit(ctx context.Context, _ *bareLimit, loop *load.Loop,
 	if err != nil {
 		return r, err
 	}
-	p, err := launch(ctx, strings.NewReader(addrs.String()), nil, self, "-child-limit", file, "-child-bitrate", strconv.Itoa(c.bitrate))
+	p, err := launch(ctx, strings.NewReader(addrs.String()), nil, self, "-child-limit", file)
 	if err != nil {
 		return r, err
 	}

@@ -47,7 +47,7 @@ func (s sums) fill(r *result, cpu time.Duration) {
 // picture returns the picture of that bit rate and the file that holds it.
 func (b *bench) picture(ctx context.Context, bitrate int) (*load.Picture, string, error) {
 	file := filepath.Join(b.dir, fmt.Sprintf("%d.h264", bitrate))
-	p, err := load.NewPicture(ctx, bitrate, file)
+	p, err := load.NewPicture(ctx, bitrate, b.slices, file)
 	return p, file, err
 }
 

@@ -16,9 +16,9 @@ type Picture struct {
 	Rate  int // frames a second
 }
 
-// NewPicture makes a 1280x720 picture of that bit rate with ffmpeg and libx264: baseline, four slices, a key frame every two
-// seconds, eight seconds long. A file of that name holds it for the next time; empty is none.
-func NewPicture(ctx context.Context, bitrate int, file string) (*Picture, error) {
+// NewPicture makes a 1280x720 picture of that bit rate and number of slices with ffmpeg and libx264: baseline, a key frame every
+// two seconds, eight seconds long. A file of that name holds it for the next time; empty is none.
+func NewPicture(ctx context.Context, bitrate, slices int, file string) (*Picture, error) {
 	const rate = 30
 	data, err := os.ReadFile(file)
 	if file == "" || err != nil {
@@ -27,7 +27,7 @@ func NewPicture(ctx context.Context, bitrate int, file string) (*Picture, error)
 			"-vf", "noise=alls=12:allf=t", "-c:v", "libx264", "-preset", "veryfast", "-profile:v", "baseline", "-tune", "zerolatency",
 			"-g", "60", "-keyint_min", "60", "-pix_fmt", "yuv420p",
 			"-b:v", fmt.Sprintf("%dk", kbit), "-maxrate", fmt.Sprintf("%dk", kbit), "-bufsize", fmt.Sprintf("%dk", kbit/2),
-			"-x264-params", "aud=1:slices=4:scenecut=0:nal-hrd=none", "-f", "h264", "-").Output()
+			"-x264-params", fmt.Sprintf("aud=1:slices=%d:sliced-threads=0:scenecut=0:nal-hrd=none", slices), "-f", "h264", "-").Output()
 		if err != nil {
 			return nil, fmt.Errorf("make picture with ffmpeg: %w", err)
 		}
