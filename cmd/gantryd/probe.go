@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"gantry/device/alsa"
 	"gantry/device/testsrc"
@@ -25,16 +26,20 @@ type machine struct {
 	Inputs   []input          `json:"inputs"`
 	Sound    []alsa.Card      `json:"sound"`
 	Encoders []encoder.Result `json:"encoders"`
-	Missing  []string         `json:"missing,omitempty"` // encoders that this build lacks, and why
+	Missing  []string         `json:"missing,omitempty"` // what this build lacks, and why
 }
 
-// An input is a node that captures, and what it is plugged into.
+// An input is a node that captures, what it is plugged into, and what that gives.
 type input struct {
 	v4l2.Info
-	USB *uvc.Dongle `json:"usb,omitempty"`
+	USB      *uvc.Dongle   `json:"usb,omitempty"`
+	Controls []uvc.Control `json:"controls,omitempty"`  // of the picture
+	Rate     float64       `json:"rate,omitempty"`      // pictures a second, measured; of USB devices alone
+	RateErr  string        `json:"rateError,omitempty"` // why it could not be measured
 }
 
-// probe tells what this machine has. Every encoder codes 30 pictures of 1280x720; it takes some seconds.
+// probe tells what this machine has. Every encoder codes 30 pictures of 1280x720, and every USB input captures for a second; it takes
+// some seconds.
 func probe(ctx context.Context, asJSON bool, w io.Writer) error {
 	c := defaults()
 	m := machine{Version: version, Inputs: []input{}}
@@ -42,6 +47,13 @@ func probe(ctx context.Context, asJSON bool, w io.Writer) error {
 		in := input{Info: info}
 		if d, ok := uvc.Find(os.DirFS("/"), filepath.Base(info.Node)); ok {
 			in.USB = &d
+			var err error
+			if in.Rate, err = uvc.MeasureRate(ctx, info.Node, time.Second); err != nil {
+				in.RateErr = err.Error()
+			}
+		}
+		if uvc.Missing() == "" {
+			in.Controls, _ = uvc.Controls(info.Node) // what keeps it from being opened is in Info.Error
 		}
 		m.Inputs = append(m.Inputs, in)
 	}
@@ -51,7 +63,7 @@ func probe(ctx context.Context, asJSON bool, w io.Writer) error {
 	params := c.Encoder.params()
 	params.Codec = media.NoCodec
 	m.Encoders = encoder.Probe(ctx, backends(), encoder.Trial{Format: testsrc.Default().Format(), Params: params, Decoder: decoder()})
-	for _, missing := range []string{libav.Missing(), openh264.Missing()} {
+	for _, missing := range []string{libav.Missing(), openh264.Missing(), uvc.Missing()} {
 		if missing != "" {
 			m.Missing = append(m.Missing, missing)
 		}
@@ -84,6 +96,14 @@ func (m machine) print(w io.Writer) error {
 			for _, note := range in.USB.Notes {
 				fmt.Fprintf(w, "             note: %s\n", note)
 			}
+			if in.RateErr != "" {
+				fmt.Fprintf(w, "             rate not measured: %s\n", in.RateErr)
+			} else {
+				fmt.Fprintf(w, "             measured %.1f pictures a second\n", in.Rate)
+			}
+		}
+		for _, c := range in.Controls {
+			fmt.Fprintf(w, "             control %s: %d of %d to %d\n", c.Name, c.Value, c.Min, c.Max)
 		}
 		for _, f := range in.Formats {
 			note := ""

@@ -1,8 +1,9 @@
 // Package uvc knows what USB dongles and webcams do not say of themselves: where they are plugged in and how fast that port is, and
-// by their USB id what is known to be wrong with them.
+// by their USB id what is known to be wrong with them. It lists and sets their image controls, and measures how many pictures a
+// second they give.
 //
-// It reads /sys and changes nothing. Their pictures are captured by device/v4l2, which keeps the driver's timestamps, and their
-// sound by device/alsa.
+// Their pictures are captured by device/v4l2, which keeps the driver's timestamps, and their sound by device/alsa. Image controls
+// need cgo: a build without it, or with the tag nolibav, says so by Missing.
 package uvc
 
 import (
