@@ -36,7 +36,7 @@ func (c Config) Validate() error {
 }
 
 // viewersPerFan is how many viewers one loop takes before a stream gets another.
-const viewersPerFan = 128
+const viewersPerFan = 48
 
 // Stats count what a Server has done.
 type Stats struct {
