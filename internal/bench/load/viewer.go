@@ -67,6 +67,7 @@ func Dial(ctx context.Context, loop *Loop, whep string, o Options) (*Viewer, err
 	}
 	v := &Viewer{loop: loop, local: credentials{random(8), random(24)}, nominate: make(chan struct{}), stop: make(chan struct{})}
 	v.meter.posted = time.Now()
+	v.dtls = newPacketConn(func(b []byte) error { return v.socket.Send(b, v.remote) })
 	var err error
 	v.mu.Lock() // the Loop may call receive at once
 	v.socket, err = loop.Open(v.receive)
@@ -74,7 +75,6 @@ func Dial(ctx context.Context, loop *Loop, whep string, o Options) (*Viewer, err
 	if err != nil {
 		return nil, err
 	}
-	v.dtls = newPacketConn(func(b []byte) error { return v.socket.Send(b, v.remote) })
 	if err = v.dial(ctx, whep, o); err != nil {
 		v.Close(context.WithoutCancel(ctx), o)
 		return nil, err

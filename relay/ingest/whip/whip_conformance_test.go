@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -418,9 +419,10 @@ func TestConformance16And17(t *testing.T) {
 		t.Fatal(err)
 	}
 	gathered := make(chan struct{})
+	var once sync.Once // pion tells the end of the first gathering again, at times
 	p.pc.OnICECandidate(func(c *webrtc.ICECandidate) {
 		if c == nil {
-			close(gathered)
+			once.Do(func() { close(gathered) })
 		}
 	})
 	if err := p.pc.SetLocalDescription(offer); err != nil {
