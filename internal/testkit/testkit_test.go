@@ -18,8 +18,9 @@ func TestLeaksAreFound(t *testing.T) {
 	if err := before.leaks(grace); err != nil {
 		t.Fatalf("nothing leaked, yet: %v", err)
 	}
-	stop := make(chan struct{})
-	go leakyWorker(stop)
+	started, stop := make(chan struct{}), make(chan struct{})
+	go leakyWorker(started, stop)
+	<-started // before that its stack does not name it
 	file, err := os.Open("/dev/null")
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +51,10 @@ func TestLeaksAreFound(t *testing.T) {
 	}
 }
 
-func leakyWorker(stop chan struct{}) { <-stop }
+func leakyWorker(started, stop chan struct{}) {
+	close(started)
+	<-stop
+}
 
 func TestProcess(t *testing.T) {
 	p := Start(t, "/bin/sh", "-c", `trap 'echo bye; exit 0' TERM; echo "listening on 127.0.0.1:7"; while :; do sleep 0.02; done`)
