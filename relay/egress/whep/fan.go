@@ -29,6 +29,9 @@ const (
 	askEvery = 500 * time.Millisecond
 )
 
+// catchUpRound is how many packets all that catch up are sent in one round of the loop, about.
+const catchUpRound = 8 * catchUpBurst
+
 // maxTasks bounds what waits for the loop; beyond it, only joins and leaves are taken.
 const maxTasks = 4096
 
@@ -133,6 +136,7 @@ func (f *fan) run(ctx context.Context) error {
 		switch {
 		case late || f.whole():
 			part = time.Time{}
+			f.work() // who has left is sent nothing more, however busy the loop is
 			hold.Reset(f.serve())
 		case part.IsZero():
 			part = time.Now()
@@ -224,26 +228,54 @@ func (f *fan) serve() time.Duration {
 	if f.first++; f.first >= n {
 		f.first = 0 // somebody else is last each time
 	}
+	// Those who watch come first; those who catch up share what is bounded, so that joins are not paid for by others.
+	for i := range n {
+		if v := f.viewers[(i+f.first)%n]; !v.behind() {
+			again = min(again, f.attend(v))
+		}
+	}
+	budget := catchUpRound
 	for i := range n {
 		v := f.viewers[(i+f.first)%n]
-		if v.refused {
-			v.refused = false
-			f.count.Dropped++
-			if v.video != nil {
-				v.wait(f)
-			}
-		}
-		if v.target != nil {
-			v.cross(f)
-		}
-		if v.waiting {
-			again = min(again, v.begin(f))
-		}
-		if !f.serveOne(v) {
+		switch {
+		case !v.behind():
+		case budget <= 0:
 			again = min(again, catching)
+		default:
+			before := v.video.packets
+			again = min(again, f.attend(v))
+			budget -= int(v.video.packets - before)
 		}
 	}
 	f.batch.Flush()
+	return again
+}
+
+// behind tells whether v catches up.
+func (v *viewer) behind() bool { return v.video != nil && v.video.catch.active }
+
+// attend sees to one viewer's state and sends it what has come. It returns when to come again though nothing comes.
+func (f *fan) attend(v *viewer) time.Duration {
+	again := never
+	if v.session.ctx.Err() != nil {
+		return again // its leave is on the way
+	}
+	if v.refused {
+		v.refused = false
+		f.count.Dropped++
+		if v.video != nil {
+			v.wait(f)
+		}
+	}
+	if v.target != nil {
+		v.cross(f)
+	}
+	if v.waiting {
+		again = v.begin(f)
+	}
+	if !f.serveOne(v) {
+		again = min(again, catching)
+	}
 	return again
 }
 
