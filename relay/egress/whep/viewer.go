@@ -103,7 +103,8 @@ func (o *outTrack) timeNow(e *entry) {
 	if e.frame < c.first+uint64(len(c.times)) {
 		return // a further packet of the frame
 	}
-	ts := rtpTime(h.newest+time.Since(h.arrived)-behind, h.track.ClockRate)
+	// Not beyond the newest picture, however long the next one takes: it must come after.
+	ts := rtpTime(h.newest-behind+min(time.Since(h.arrived), behind), h.track.ClockRate)
 	if n := len(c.times); n > 0 && int32(ts-c.times[n-1]) <= 0 {
 		ts = c.times[n-1] + 1
 	}
