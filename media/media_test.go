@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,8 +41,8 @@ func TestQueueDropsToNewestKeyFrame(t *testing.T) {
 	q := media.NewQueue(100*time.Millisecond, tracks)
 	for ms := 0; ms <= 120; ms += 20 {
 		dropped, need := q.Push(video(ms, ms == 0 || ms == 60))
-		if want := map[int]int{120: 3}[ms]; dropped != want || need {
-			t.Fatalf("push at %d ms: dropped %d, need key %v", ms, dropped, need)
+		if want := map[int]int{120: 3}[ms]; dropped != want || need != 0 {
+			t.Fatalf("push at %d ms: dropped %d, need key %b", ms, dropped, need)
 		}
 	}
 	got := drain(t, q)
@@ -56,15 +57,54 @@ func TestQueueWaitsForKeyFrame(t *testing.T) {
 	for ms := 0; ms <= 120; ms += 20 {
 		q.Push(video(ms, ms == 0))
 	}
-	if dropped, need := q.Push(video(140, false)); dropped != 1 || !need {
-		t.Fatalf("dropped %d, need key %v: want the packet dropped and a key frame wanted", dropped, need)
+	if dropped, need := q.Push(video(140, false)); dropped != 1 || need != 1 {
+		t.Fatalf("dropped %d, need key %b: want the packet dropped and a key frame wanted", dropped, need)
 	}
-	if dropped, need := q.Push(video(160, true)); dropped != 0 || need {
-		t.Fatalf("dropped %d, need key %v after the key frame", dropped, need)
+	if dropped, need := q.Push(video(160, true)); dropped != 0 || need != 0 {
+		t.Fatalf("dropped %d, need key %b after the key frame", dropped, need)
 	}
 	got := drain(t, q)
 	if len(got) != 2 || got[0].Track != 1 || got[1].PTS != 160*time.Millisecond || !got[1].Lost {
 		t.Fatalf("kept %+v", got)
+	}
+}
+
+// Layers of one picture lose their packets each for itself: one that holds a key frame goes on at it, another waits for its own.
+func TestQueueLayersApart(t *testing.T) {
+	q := media.NewQueue(100*time.Millisecond, []media.Track{{Codec: media.H264, RID: "h"}, {Codec: media.H264, RID: "l"}})
+	layer := func(track uint8, ms int, key bool) *media.Packet {
+		p := video(ms, key)
+		p.Track = track
+		return p
+	}
+	for ms := 0; ms <= 120; ms += 20 {
+		q.Push(layer(0, ms, ms == 0 || ms == 60))
+		if _, need := q.Push(layer(1, ms, ms == 0)); (need == 0b10) != (ms == 120) || need&1 != 0 {
+			t.Fatalf("push at %d ms: need key %b", ms, need)
+		}
+	}
+	if dropped, need := q.Push(layer(0, 140, false)); dropped != 0 || need != 0b10 {
+		t.Fatalf("dropped %d, need key %b: want the other layer untouched", dropped, need)
+	}
+	if dropped, need := q.Push(layer(1, 140, false)); dropped != 1 || need != 0b10 {
+		t.Fatalf("dropped %d, need key %b: want the layer to wait for its key frame", dropped, need)
+	}
+	if dropped, need := q.Push(layer(1, 160, true)); dropped != 0 || need != 0 {
+		t.Fatalf("dropped %d, need key %b after the key frame", dropped, need)
+	}
+	var high, low []time.Duration
+	for _, p := range drain(t, q) {
+		if p.Track == 0 {
+			high = append(high, p.PTS/time.Millisecond)
+		} else {
+			low = append(low, p.PTS/time.Millisecond)
+		}
+		if first := p.PTS == 60*time.Millisecond || p.Track == 1; p.Lost != first {
+			t.Errorf("%+v", p)
+		}
+	}
+	if !slices.Equal(high, []time.Duration{60, 80, 100, 120, 140}) || !slices.Equal(low, []time.Duration{160}) {
+		t.Errorf("kept %v and %v", high, low)
 	}
 }
 

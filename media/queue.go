@@ -2,12 +2,14 @@ package media
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
 
-// A Queue joins one producer to one consumer. Push never blocks: when more than limit of media time waits, it drops video up
-// to the newest key frame it holds, or, holding none, all video until the next one. Audio is kept, up to four times limit.
+// A Queue joins one producer to one consumer. Push never blocks: when more than limit of media time waits, it drops of each
+// track of video what is before the newest key frame that it holds, or, holding none, all of it until the next one. Audio is
+// kept, up to four times limit.
 type Queue struct {
 	limit  time.Duration
 	tracks []Track
@@ -16,7 +18,7 @@ type Queue struct {
 
 	mu      sync.Mutex
 	packets []*Packet
-	needKey bool // video is dropped until a key frame comes
+	needKey uint64 // bit set of the tracks whose packets are dropped until a key frame comes
 	err     error
 	closed  bool
 	dropped uint64
@@ -27,21 +29,20 @@ func NewQueue(limit time.Duration, tracks []Track) *Queue {
 	return &Queue{limit: limit, tracks: tracks, ready: make(chan struct{}, 1)}
 }
 
-// Push appends p. It returns how many packets were dropped to keep the bound, p included, and whether the consumer now waits
-// for a key frame that the producer should make.
-func (q *Queue) Push(p *Packet) (dropped int, needKey bool) {
+// Push appends p. It returns how many packets were dropped to keep the bound, p included, and the bit set of the tracks, by
+// their index, that now wait for a key frame that the producer should make.
+func (q *Queue) Push(p *Packet) (dropped int, needKey uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return 1, false
+		return 1, 0
 	}
-	video := q.video(p)
-	if video && q.needKey {
+	if bit := p.bit(); q.needKey&bit != 0 {
 		if !p.Key || !p.Start {
 			q.dropped++
-			return 1, true
+			return 1, q.needKey
 		}
-		q.needKey = false
+		q.needKey &^= bit
 		p = p.afterLoss()
 	}
 	q.packets = append(q.packets, p)
@@ -65,39 +66,57 @@ func (q *Queue) video(p *Packet) bool {
 
 // shorten drops what the rules allow when the queue reaches now.
 func (q *Queue) shorten(now time.Duration) int {
-	key, first := -1, -1
+	dropped := 0
+	for track := range q.tracks {
+		if q.tracks[track].Codec.Video() {
+			dropped += q.skip(uint8(track), now)
+		}
+	}
+	return dropped + q.remove(func(p *Packet) bool { return !q.video(p) && now-p.PTS > 4*q.limit })
+}
+
+// skip takes a track of video on to its newest key frame if its oldest packet is too late.
+func (q *Queue) skip(track uint8, now time.Duration) int {
+	first, key := -1, -1
 	for i, p := range q.packets {
-		if !q.video(p) {
+		if p.Track != track {
 			continue
 		}
 		if first < 0 {
-			first = i
+			if first = i; now-p.PTS <= q.limit {
+				return 0
+			}
 		}
 		if p.Key && p.Start {
 			key = i
 		}
 	}
-	tooLate := first >= 0 && now-q.packets[first].PTS > q.limit
-	if tooLate && (key < 0 || key == first) { // no key frame, or only the one that is too late already
-		key = len(q.packets)
-		q.needKey = true
+	switch {
+	case first < 0:
+		return 0
+	case key <= first: // no key frame, or only the one that is too late already
+		q.needKey |= q.packets[first].bit()
+		return q.remove(func(p *Packet) bool { return p.Track == track })
 	}
-	kept := q.packets[:0]
-	dropped := 0
-	for i, p := range q.packets {
-		if tooLate && i == key {
-			p = p.afterLoss()
-		}
-		if q.video(p) && tooLate && i < key || !q.video(p) && now-p.PTS > 4*q.limit {
-			dropped++
-			continue
-		}
-		kept = append(kept, p)
-	}
-	clear(q.packets[len(kept):])
+	begin := q.packets[key].afterLoss()
+	q.packets[key] = begin
+	reached := false
+	return q.remove(func(p *Packet) bool {
+		reached = reached || p == begin
+		return p.Track == track && !reached
+	})
+}
+
+// remove takes out the packets of which drop says so, which is asked in their order.
+func (q *Queue) remove(drop func(*Packet) bool) int {
+	kept := slices.DeleteFunc(q.packets, drop)
+	dropped := len(q.packets) - len(kept)
 	q.packets = kept
 	return dropped
 }
+
+// bit is p's track in a bit set.
+func (p *Packet) bit() uint64 { return 1 << (p.Track & 63) }
 
 // afterLoss returns p marked as following a gap.
 func (p *Packet) afterLoss() *Packet {

@@ -129,17 +129,17 @@ func (f *form) subscribe(s *Stream) *Subscription {
 	return sub
 }
 
-// write converts p for all subscribers and tells whether one of them now needs a key frame.
-func (f *form) write(p *media.Packet) (needKey bool) {
+// write converts p for all subscribers and returns the bit set of the tracks of which one of them now needs a key frame.
+func (f *form) write(p *media.Packet) (needKey uint64) {
 	if int(p.Track) >= len(f.converters) || f.converters[p.Track] == nil {
-		return false
+		return 0
 	}
 	f.scratch = f.converters[p.Track].Convert(f.scratch[:0], p)
 	for _, out := range f.scratch {
 		f.gop.add(out, f.tracks[p.Track].Codec.Video())
 		for _, sub := range f.subs {
 			_, need := sub.queue.Push(out)
-			needKey = needKey || need
+			needKey |= need
 		}
 	}
 	return needKey

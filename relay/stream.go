@@ -128,8 +128,8 @@ func (s *Stream) write(pub *Publication, p *media.Packet) {
 	}
 	s.gop.add(p, s.line.tracks[track].Codec.Video())
 	for _, f := range s.forms {
-		if f.write(p) {
-			s.askKeyFrame(1<<p.Track, now)
+		if tracks := f.write(p); tracks != 0 {
+			s.askKeyFrame(tracks, now)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func (f *fanout) pushPicture(p *media.Packet, c media.Codec, rid string) {
 			}
 			o.started = true
 		}
-		if _, needKey := o.queue.Push(p); needKey && (p.PTS-o.asked).Abs() >= overflowKeys {
+		if _, needKey := o.queue.Push(p); needKey != 0 && (p.PTS-o.asked).Abs() >= overflowKeys {
 			o.asked = p.PTS
 			f.feedback.put(name, media.Feedback{KeyFrame: true})
 		}

@@ -371,7 +371,7 @@ func (p *programme) encode(ctx context.Context) {
 		if key {
 			size *= 4
 		}
-		if _, need := p.Packets.Push(&media.Packet{Track: 0, PTS: now, DTS: now, Start: true, End: true, Key: key, Data: unit(size, key)}); need {
+		if _, need := p.Packets.Push(&media.Packet{Track: 0, PTS: now, DTS: now, Start: true, End: true, Key: key, Data: unit(size, key)}); need != 0 {
 			p.keyAsk.Store(true)
 		}
 	}

@@ -236,8 +236,8 @@ func (r *run) once(ctx context.Context) error {
 		for err == nil {
 			packets, err = sub.Pull(ctx, packets[:0])
 			for _, p := range packets {
-				if _, needKey := queue.Push(p); needKey {
-					sub.Feedback(media.Feedback{KeyFrame: true})
+				if _, needKey := queue.Push(p); needKey != 0 {
+					sub.Feedback(media.Feedback{KeyFrame: true, Tracks: needKey})
 				}
 			}
 		}
