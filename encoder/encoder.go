@@ -27,7 +27,7 @@ type Params struct {
 	Bitrate int           // bit/s on average over half a second
 	GOP     time.Duration // between key frames that nobody asked for; 0: only on demand
 	Preset  string        // the library's own speed name ("veryfast"); empty: the fastest that looks right
-	Profile string        // "baseline", "main", "high"; empty: what browsers decode everywhere
+	Profile string        // "baseline", "main", "high", "main10"; empty: H.264 as browsers decode it everywhere, H.265 as deep as the source
 	Threads int           // 0: as few as keep up; a picture stays one slice, so each further one may delay by a picture
 }
 

@@ -46,9 +46,9 @@ func (p Params) Resolve(in media.VideoFormat) (Params, error) {
 		errs = append(errs, fmt.Errorf("threads %d: must be 0 to %d", p.Threads, maxThreads))
 	}
 	switch p.Profile {
-	case "", "baseline", "main", "high":
+	case "", "baseline", "main", "high", "main10":
 	default:
-		errs = append(errs, fmt.Errorf("profile %q: must be baseline, main or high", p.Profile))
+		errs = append(errs, fmt.Errorf("profile %q: must be baseline, main or high, or for H.265 main or main10", p.Profile))
 	}
 	return p, errors.Join(errs...)
 }

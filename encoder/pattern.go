@@ -1,6 +1,7 @@
 package encoder
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 
@@ -104,8 +105,31 @@ func drawLine(f *media.Frame, planes [][]byte, luma []byte, y, n int) bool {
 			i := x / step * 2
 			uvs[i], uvs[i+1] = chroma(x, y, n)
 		}
+	case media.P010:
+		for x := range w {
+			putTen(first[2*x:], luma[x])
+		}
+		if y%2 == 1 {
+			break
+		}
+		uvs := planes[1][y/2*f.Planes[1].Stride:]
+		for x := 0; x < w; x += 2 {
+			u, v := chroma(x, y, n)
+			putTen(uvs[2*x:], u)
+			putTen(uvs[2*x+2:], v)
+		}
+	case media.Y210:
+		for x := 0; x < w; x += 2 {
+			u, v := chroma(x, y, n)
+			for i, sample := range [...]byte{luma[x], u, luma[x+1], v} {
+				putTen(first[4*x+2*i:], sample)
+			}
+		}
 	default:
 		return false
 	}
 	return true
 }
+
+// putTen writes a sample of eight bits as one of ten, in the high bits of a word.
+func putTen(to []byte, sample byte) { binary.LittleEndian.PutUint16(to, uint16(sample)<<8) }

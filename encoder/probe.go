@@ -390,26 +390,26 @@ func lumaPSNR(got, want *media.Frame) float64 {
 	return psnr
 }
 
+// A grid is where the luma of a layout lies in its first plane, in bytes; of ten bits, the upper eight.
+type grid struct{ step, offset int }
+
+var grids = map[media.FourCC]grid{
+	media.YU12: {1, 0}, media.NV12: {1, 0}, media.NV16: {1, 0}, media.NV24: {1, 0}, media.YUYV: {2, 0}, media.UYVY: {2, 1},
+	media.P010: {2, 1}, media.Y210: {4, 1},
+}
+
 func compareLuma(got, want *media.Frame, g, w []byte) float64 {
-	step, offset := 1, 0
-	switch want.Format.FourCC {
-	case media.YU12, media.NV12, media.NV16, media.NV24:
-	case media.YUYV:
-		step = 2
-	case media.UYVY:
-		step, offset = 2, 1
-	default:
-		return 0
-	}
+	from, ok := grids[want.Format.FourCC]
+	to, known := grids[got.Format.FourCC]
 	width, height := want.Format.Width&^1, want.Format.Height&^1
-	if got.Format.Width != width || got.Format.Height != height {
+	if !ok || !known || got.Format.Width != width || got.Format.Height != height {
 		return 0
 	}
 	var sum uint64
 	for y := range height {
 		a, b := g[y*got.Planes[0].Stride:], w[y*want.Planes[0].Stride:]
 		for x := range width {
-			d := int(a[x]) - int(b[x*step+offset])
+			d := int(a[x*to.step+to.offset]) - int(b[x*from.step+from.offset])
 			sum += uint64(d * d)
 		}
 	}

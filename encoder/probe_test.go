@@ -170,7 +170,7 @@ func TestKeyTimer(t *testing.T) {
 }
 
 func TestDrawPatternFillsEveryLayout(t *testing.T) {
-	for _, fourcc := range []media.FourCC{media.YU12, media.NV12, media.NV16, media.NV24, media.YUYV, media.UYVY, media.RGB3, media.BGR3} {
+	for _, fourcc := range []media.FourCC{media.YU12, media.NV12, media.NV16, media.NV24, media.YUYV, media.UYVY, media.RGB3, media.BGR3, media.P010, media.Y210} {
 		for _, size := range [][2]int{{64, 48}, {33, 17}} {
 			f := media.NewPool(media.VideoFormat{Width: size[0], Height: size[1], FourCC: fourcc}, 1).Get()
 			if err := encoder.DrawPattern(f, 3, 32); err != nil {
@@ -179,7 +179,7 @@ func TestDrawPatternFillsEveryLayout(t *testing.T) {
 			_ = f.CPU(func(planes [][]byte) error {
 				for i, p := range planes {
 					for at, v := range p {
-						pad := fourcc == media.RGB3 || fourcc == media.BGR3
+						pad := fourcc == media.RGB3 || fourcc == media.BGR3 || fourcc.Depth() > 8
 						if v == 0 && !pad {
 							t.Fatalf("%v %v: plane %d byte %d not drawn", fourcc, size, i, at)
 						}

@@ -39,7 +39,19 @@ var (
 	RGB3 = NewFourCC("RGB3") // packed R G B
 	BGR3 = NewFourCC("BGR3") // packed B G R
 	MJPG = NewFourCC("MJPG") // one JPEG picture a frame
+
+	// Ten bits a sample, in the high bits of little-endian words of 16.
+	P010 = NewFourCC("P010") // planes Y, UV interleaved; 4:2:0
+	Y210 = NewFourCC("Y210") // packed Y U Y V; 4:2:2
 )
+
+// Depth returns the bits of a sample: 10 or 8.
+func (c FourCC) Depth() int {
+	if c == P010 || c == Y210 {
+		return 10
+	}
+	return 8
+}
 
 // A Rational is a fraction, as rates and frame intervals are given.
 type Rational struct{ Num, Den int }
@@ -113,6 +125,16 @@ const (
 	MatrixRGB
 )
 
+// ColourTransfer is the transfer characteristic of ITU-T H.273 table 3, where it is not the one that goes with the matrix.
+type ColourTransfer uint8
+
+// What the matrix implies, and the two of high dynamic range (ITU-R BT.2100).
+const (
+	TransferSDR ColourTransfer = iota // gamma
+	TransferPQ                        // SMPTE ST 2084
+	TransferHLG                       // ARIB STD-B67
+)
+
 // ColourRange tells whether 8-bit luma runs over 16–235 or 0–255.
 type ColourRange uint8
 
@@ -140,6 +162,7 @@ type VideoFormat struct {
 	Rate          Rational // pictures per second
 	Matrix        ColourMatrix
 	Range         ColourRange
+	Transfer      ColourTransfer
 	Field         FieldOrder
 }
 
@@ -167,6 +190,10 @@ func (f VideoFormat) Packed() ([]Plane, int) {
 		strides, heights = []int{4 * cw}, []int{h}
 	case RGB3, BGR3:
 		strides, heights = []int{3 * w}, []int{h}
+	case P010:
+		strides, heights = []int{2 * w, 4 * cw}, []int{h, ch}
+	case Y210:
+		strides, heights = []int{8 * cw}, []int{h}
 	default:
 		return nil, 0
 	}

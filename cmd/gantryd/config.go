@@ -236,7 +236,7 @@ func (c encoderConfig) Validate() error {
 	case codec == media.H264:
 		errs = append(errs, oneOf("profile", c.Profile, "baseline", "main", "high"))
 	default:
-		errs = append(errs, oneOf("profile", c.Profile, "main"))
+		errs = append(errs, oneOf("profile", c.Profile, "main", "main10"))
 	}
 	if c.Threads < 0 || c.Threads > 64 {
 		errs = append(errs, fmt.Errorf("threads: %d is not from 1 to 64, or 0 for as many as the machine has", c.Threads))

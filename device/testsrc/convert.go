@@ -57,6 +57,20 @@ func convert(yu12 []byte, format media.VideoFormat) ([]byte, error) {
 				out = append(out, r, g, b)
 			}
 		}
+	case media.P010:
+		for _, v := range luma {
+			out = append(out, 0, v)
+		}
+		for i := range u {
+			out = append(out, 0, u[i], 0, v[i])
+		}
+	case media.Y210:
+		for y := range h {
+			for x := 0; x < w; x += 2 {
+				i := chroma(x, y)
+				out = append(out, 0, luma[y*w+x], 0, u[i], 0, luma[y*w+x+1], 0, v[i])
+			}
+		}
 	default:
 		return nil, fmt.Errorf("draw %v: %w", format, device.ErrUnsupported)
 	}

@@ -15,17 +15,16 @@ type Still struct {
 }
 
 // Slate returns a still picture of the given format, in any uncompressed layout, that shows title large and text below it,
-// broken into lines. It carries no mark. ErrUnsupported for a compressed layout or an odd or very small size.
+// broken into lines, as far as there is room. It carries no mark. ErrUnsupported for a compressed layout.
 func Slate(format media.VideoFormat, title, text string) (*Still, error) {
-	if err := checkSize(format); err != nil {
-		return nil, err
-	}
 	const paper = 40
-	yu12 := format
+	whole := format // an odd size is cut from the next larger even one
+	whole.Width, whole.Height = (format.Width+1)&^1, (format.Height+1)&^1
+	yu12 := whole
 	yu12.FourCC = media.YU12
 	planes, size := yu12.Packed()
 	data := make([]byte, size)
-	w, h := format.Width, format.Height
+	w, h := whole.Width, whole.Height
 	fill(data[:planes[0].Len], paper)
 	fill(data[planes[1].Offset:planes[2].Offset], 140) // a little blue: a slate is not a black picture
 	fill(data[planes[2].Offset:], 122)
@@ -33,6 +32,9 @@ func Slate(format media.VideoFormat, title, text string) (*Still, error) {
 	scale := max(1, min(w/320, h/180)) // 40 letters of text to a line, half as many of the title
 	y := h / 4
 	write := func(a *alphabet, line string) {
+		if y+a.h > h {
+			return
+		}
 		line = line[:min(len(line), w/a.w)]
 		a.draw(data, w, w, h, (w-len(line)*a.w)/2, y, []byte(line))
 		y += a.h * 5 / 4
@@ -46,12 +48,28 @@ func Slate(format media.VideoFormat, title, text string) (*Still, error) {
 	for _, line := range wrap(text, w/small.w-2) {
 		write(small, line)
 	}
-	packed, err := convert(data, format)
+	packed, err := convert(data, whole)
 	if err != nil {
 		return nil, err
 	}
 	planes, _ = format.Packed()
-	return &Still{format: format, planes: planes, data: packed}, nil
+	return &Still{format: format, planes: planes, data: cut(packed, whole, format)}, nil
+}
+
+// cut returns the upper left corner, of format's size, of a packed picture.
+func cut(data []byte, whole, format media.VideoFormat) []byte {
+	if whole == format {
+		return data
+	}
+	from, _ := whole.Packed()
+	to, size := format.Packed()
+	out := make([]byte, 0, size)
+	for i, p := range to {
+		for y := range p.Len / p.Stride {
+			out = append(out, data[from[i].Offset+y*from[i].Stride:][:p.Stride]...)
+		}
+	}
+	return out
 }
 
 // Format returns the format of the Still's Frames.
@@ -79,6 +97,9 @@ func (s *Still) Release(*media.Frame) {}
 
 // wrap breaks text into lines of at most n letters, between words where it can. Letters beyond ASCII become "?".
 func wrap(text string, n int) []string {
+	if n < 1 {
+		return nil
+	}
 	text = strings.Map(func(r rune) rune {
 		if r > '~' {
 			return '?'

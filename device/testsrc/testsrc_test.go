@@ -131,7 +131,7 @@ func TestRenderIsDeterministic(t *testing.T) {
 	if changed < 100 || changed > len(a)/4 {
 		t.Errorf("%d of %d bytes change from one picture to the next", changed, len(a))
 	}
-	for _, fourcc := range []media.FourCC{media.NV12, media.NV16, media.NV24, media.YUYV, media.UYVY, media.RGB3, media.BGR3} {
+	for _, fourcc := range []media.FourCC{media.NV12, media.NV16, media.NV24, media.YUYV, media.UYVY, media.RGB3, media.BGR3, media.P010, media.Y210} {
 		g := f
 		g.FourCC = fourcc
 		data := render(t, g, 9, noon)
@@ -156,11 +156,13 @@ func TestLayoutsShowTheSamePicture(t *testing.T) {
 		want := [3]byte{yu12[y*w+x], u[ci], v[ci]}
 		at := func(c media.FourCC) []byte { g := f; g.FourCC = c; return render(t, g, 3, noon) }
 		nv12, yuyv, nv24 := at(media.NV12), at(media.YUYV), at(media.NV24)
-		uyvy, nv16 := at(media.UYVY), at(media.NV16)
+		uyvy, nv16, p010, y210 := at(media.UYVY), at(media.NV16), at(media.P010), at(media.Y210)
 		for name, got := range map[string][3]byte{
 			"NV12": {nv12[y*w+x], nv12[w*h+y/2*w+x&^1], nv12[w*h+y/2*w+x&^1+1]},
 			"NV16": {nv16[y*w+x], nv16[w*h+y*w+x&^1], nv16[w*h+y*w+x&^1+1]},
 			"NV24": {nv24[y*w+x], nv24[w*h+2*(y*w+x)], nv24[w*h+2*(y*w+x)+1]},
+			"P010": {p010[2*(y*w+x)+1], p010[2*(w*h+y/2*w+x&^1)+1], p010[2*(w*h+y/2*w+x&^1)+3]},
+			"Y210": {y210[4*(y*w+x)+1], y210[4*(y*w+x&^1)+3], y210[4*(y*w+x&^1)+7]},
 			"YUYV": {yuyv[2*(y*w+x)], yuyv[2*(y*w+x&^1)+1], yuyv[2*(y*w+x&^1)+3]},
 			"UYVY": {uyvy[2*(y*w+x)+1], uyvy[2*(y*w+x&^1)], uyvy[2*(y*w+x&^1)+2]},
 		} {
@@ -337,6 +339,24 @@ func TestToneWithoutClicks(t *testing.T) {
 	}
 }
 
+// A slate is shown in the last format, whatever that was.
+func TestSlateOfAnySize(t *testing.T) {
+	for _, size := range [][2]int{{16, 16}, {17, 1081}, {4095, 19}, {321, 181}, {641, 479}, {1919, 1079}} {
+		for _, fourcc := range []media.FourCC{media.YU12, media.NV12, media.NV16, media.NV24, media.YUYV, media.BGR3, media.P010, media.Y210} {
+			f := format(size[0], size[1])
+			f.FourCC = fourcc
+			s, err := Slate(f, "No signal", "Nothing is connected.")
+			if err != nil {
+				t.Errorf("%v: %v", f, err)
+				continue
+			}
+			if _, want := f.Packed(); len(s.data) != want {
+				t.Errorf("%v: %d bytes of %d", f, len(s.data), want)
+			}
+		}
+	}
+}
+
 func TestSlate(t *testing.T) {
 	for _, fourcc := range []media.FourCC{media.YU12, media.NV12, media.YUYV, media.RGB3} {
 		f := format(1920, 1080)
@@ -367,8 +387,10 @@ func TestSlate(t *testing.T) {
 		a.Release()
 		b.Release()
 	}
-	if _, err := Slate(format(100, 100), "x", ""); !errors.Is(err, device.ErrUnsupported) {
-		t.Errorf("tiny slate: %v", err)
+	jpeg := format(320, 180)
+	jpeg.FourCC = media.MJPG
+	if _, err := Slate(jpeg, "x", ""); !errors.Is(err, device.ErrUnsupported) {
+		t.Errorf("compressed slate: %v", err)
 	}
 }
 

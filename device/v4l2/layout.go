@@ -28,6 +28,8 @@ var layouts = []layout{
 	{media.NV24, media.NV24},
 	{media.BGR3, media.BGR3},
 	{media.RGB3, media.RGB3},
+	{media.P010, media.P010}, // ten bits when asked for, or when the driver has nothing else: most destinations show eight
+	{media.Y210, media.Y210},
 }
 
 // layoutOf finds the layout that a configuration names by either code.
@@ -100,6 +102,9 @@ func places(l layout, f kernel.Format) ([]planePlace, error) {
 // videoFormat says in media's terms what the driver delivers.
 func videoFormat(l layout, f kernel.Format, rate media.Rational, std uapi.Std) media.VideoFormat {
 	out := media.VideoFormat{Width: f.Width, Height: f.Height, FourCC: l.as, Rate: rate, Matrix: matrix(l, f), Range: quantization(l, f)}
+	if f.XferFunc == uapi.XferFuncSMPTE2084 {
+		out.Transfer = media.TransferPQ
+	}
 	switch f.Field {
 	case uapi.FieldInterlacedTB:
 		out.Field = media.TopFieldFirst

@@ -2,7 +2,11 @@
 
 package libav
 
+// #include <libavutil/pixfmt.h>
+import "C"
+
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -32,7 +36,9 @@ type coder struct {
 	// wakes: freeing it before it has had a picture hangs.
 	wakes bool
 	// direct are the layouts that the encoder takes as they are; the rest is converted to the first.
-	direct   []media.FourCC
+	direct []media.FourCC
+	// ten is the AVPixelFormat that pictures of ten bits go in as; 0: it codes eight bits only, to which the others are reduced.
+	ten      C.int
 	presets  []string // names that Params.Preset may have
 	profiles []string // and Params.Profile
 	options  func(encoder.Params, media.Rational) []option
@@ -58,16 +64,16 @@ var x26xPresets = []string{
 var coders = append([]coder{
 	{name: "libx264", codec: media.H264, live: always, direct: []media.FourCC{media.YU12, media.NV12, media.NV16},
 		presets: x26xPresets, profiles: []string{"baseline", "main", "high"}, options: x264},
-	{name: "libx265", codec: media.H265, live: never, direct: []media.FourCC{media.YU12},
-		presets: x26xPresets, profiles: []string{"main"}, options: x265},
+	{name: "libx265", codec: media.H265, live: never, direct: []media.FourCC{media.YU12}, ten: planar10,
+		presets: x26xPresets, profiles: h265Profiles, options: x265},
 	{name: "libsvtav1", codec: media.AV1, live: never, least: ffmpeg7_1, lacks: "makes no key frames on demand", wakes: true,
-		keepsPictures: true, direct: []media.FourCC{media.YU12},
+		keepsPictures: true, direct: []media.FourCC{media.YU12}, ten: planar10,
 		presets: []string{"6", "7", "8", "9", "10", "11", "12", "13"}, profiles: []string{"main"}, options: svtav1},
 }, hardware...)
 
 // inputs is what swscale and the encoders take together, the cheapest first.
 var inputs = []media.FourCC{
-	media.YU12, media.NV12, media.YUYV, media.UYVY, media.NV16, media.NV24, media.RGB3, media.BGR3,
+	media.YU12, media.NV12, media.YUYV, media.UYVY, media.NV16, media.NV24, media.RGB3, media.BGR3, media.P010, media.Y210,
 }
 
 // Backends returns the encoders that this build can drive. Open says ErrUnavailable for those that the installed FFmpeg lacks.
@@ -129,6 +135,7 @@ func x265(p encoder.Params, _ media.Rational) []option {
 	return []option{
 		{"preset", preset},
 		{"tune", "zerolatency"},
+		{"profile", cmp.Or(p.Profile, "main")},
 		{"g", fmt.Sprint(unlimited)},
 		{"forced-idr", "1"},
 		{"x265-params", params},

@@ -6,6 +6,7 @@ package libav
 import "C"
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -40,7 +41,8 @@ func openDecoder(id C.int) (*Decoder, error) {
 	return d, check(C.gantry_decoder_open(id, &d.c))
 }
 
-// Decode takes one access unit and returns the pictures that are complete, as YU12 with the stream's colour. Each is the
+// Decode takes one access unit and returns the pictures that are complete, as YU12, or P010 where they have ten bits, with the
+// stream's colour. Each is the
 // caller's: Release it. A damaged access unit is an error.
 func (d *Decoder) Decode(p *media.Packet) ([]*media.Frame, error) {
 	if len(p.Data) == 0 {
@@ -113,8 +115,10 @@ func wrap(f *C.AVFrame) (*media.Frame, error) {
 			format.Range = media.RangeLimited
 		}
 	case C.AV_PIX_FMT_YUVJ420P:
+	case C.AV_PIX_FMT_YUV420P10LE:
+		format.FourCC, format.Range = media.P010, media.RangeLimited
 	default:
-		return nil, fmt.Errorf("decode: pixel format %s is not 8-bit 4:2:0", C.GoString(C.av_get_pix_fmt_name(int32(f.format))))
+		return nil, fmt.Errorf("decode: pixel format %s is not 4:2:0 of 8 or 10 bits", C.GoString(C.av_get_pix_fmt_name(int32(f.format))))
 	}
 	if f.format == C.AV_PIX_FMT_YUVJ420P || f.color_range == C.AVCOL_RANGE_JPEG {
 		format.Range = media.RangeFull
@@ -127,6 +131,15 @@ func wrap(f *C.AVFrame) (*media.Frame, error) {
 	case C.AVCOL_SPC_BT2020_NCL:
 		format.Matrix = media.MatrixBT2020
 	}
+	switch f.color_trc {
+	case C.AVCOL_TRC_SMPTE2084:
+		format.Transfer = media.TransferPQ
+	case C.AVCOL_TRC_ARIB_STD_B67:
+		format.Transfer = media.TransferHLG
+	}
+	if format.FourCC == media.P010 {
+		return interleave(f, format), nil
+	}
 	planes := make([]media.Plane, 3)
 	for i := range planes {
 		rows := format.Height
@@ -138,4 +151,32 @@ func wrap(f *C.AVFrame) (*media.Frame, error) {
 	frame := media.NewFrame(format, planes, picture{f})
 	frame.PTS = time.Duration(f.pts)
 	return frame, nil
+}
+
+// interleave copies planes of ten bits, in the low bits of their words, into a P010 Frame and frees f.
+func interleave(f *C.AVFrame, format media.VideoFormat) *media.Frame {
+	out := media.NewPool(format, 1).Get()
+	out.PTS = time.Duration(f.pts)
+	row := func(plane, y, n int) []uint16 {
+		from := unsafe.Add(unsafe.Pointer(f.data[plane]), y*int(f.linesize[plane]))
+		return unsafe.Slice((*uint16)(from), n)
+	}
+	_ = out.CPU(func(planes [][]byte) error { // a Pool's never fails
+		for y := range format.Height {
+			for x, v := range row(0, y, format.Width) {
+				binary.LittleEndian.PutUint16(planes[0][y*out.Planes[0].Stride+2*x:], v<<6)
+			}
+		}
+		n := (format.Width + 1) / 2
+		for y := range (format.Height + 1) / 2 {
+			u, v, to := row(1, y, n), row(2, y, n), planes[1][y*out.Planes[1].Stride:]
+			for x := range n {
+				binary.LittleEndian.PutUint16(to[4*x:], u[x]<<6)
+				binary.LittleEndian.PutUint16(to[4*x+2:], v[x]<<6)
+			}
+		}
+		return nil
+	})
+	C.av_frame_free(&f)
+	return out
 }

@@ -110,9 +110,12 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 	}
 	// A size that is smaller by the odd column or line only is a crop: the planes are right as they are.
 	cropped := in.Width&^1 == p.Width && in.Height&^1 == p.Height
-	direct := cropped && slices.Contains(co.direct, in.FourCC)
 	target := layouts[co.direct[0]].format
-	if direct {
+	direct := slices.Contains(co.direct, in.FourCC)
+	if co.ten != 0 && (asked.Profile == mainTen || asked.Profile == "" && in.FourCC.Depth() == 10) {
+		p.Profile, target, direct = mainTen, co.ten, src.format == co.ten
+	}
+	if direct = direct && cropped; direct {
 		target = src.format
 	}
 	width, height := in.Width, in.Height

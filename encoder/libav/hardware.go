@@ -13,12 +13,17 @@ import (
 
 var (
 	h264Profiles = []string{"baseline", "main", "high"}
-	h265Profiles = []string{"main"}
+	h265Profiles = []string{"main", mainTen}
 	// semiplanar is what the chips take; NV16 becomes it line by line.
 	semiplanar = []media.FourCC{media.NV12, media.NV16}
+	// eight bits are all that these are told to code.
+	h265Eight  = []string{"main"}
 	qsvPresets = []string{"veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"}
 	nvPresets  = []string{"p1", "p2", "p3", "p4", "p5", "p6", "p7"}
 )
+
+// mainTen is H.265's profile of ten bits.
+const mainTen = "main10"
 
 // renderNodes are the graphics chips that a program may use without a screen.
 const renderNodes = "/dev/dri/renderD*"
@@ -29,30 +34,30 @@ var hardware = []coder{
 	{name: "h264_nvenc", codec: media.H264, hardware: true, live: always, keepsPictures: true,
 		direct: semiplanar, presets: nvPresets, profiles: h264Profiles, options: nvenc},
 	{name: "hevc_nvenc", codec: media.H265, hardware: true, live: always, keepsPictures: true,
-		direct: semiplanar, presets: nvPresets, profiles: h265Profiles, options: nvenc},
+		direct: semiplanar, ten: semiplanar10, presets: nvPresets, profiles: h265Profiles, options: nvenc},
 	{name: "h264_qsv", codec: media.H264, hardware: true, live: ffmpeg7_1, keepsPictures: true, node: renderNodes,
 		direct: semiplanar, presets: qsvPresets, profiles: h264Profiles, options: qsv},
 	{name: "hevc_qsv", codec: media.H265, hardware: true, live: ffmpeg7_1, keepsPictures: true, node: renderNodes,
-		direct: semiplanar, presets: qsvPresets, profiles: h265Profiles, options: qsv},
+		direct: semiplanar, ten: semiplanar10, presets: qsvPresets, profiles: h265Profiles, options: qsv},
 	{name: "h264_vaapi", codec: media.H264, hardware: true, live: never, device: "vaapi", node: renderNodes,
 		direct: semiplanar, profiles: h264Profiles, options: vaapi},
 	{name: "hevc_vaapi", codec: media.H265, hardware: true, live: never, device: "vaapi", node: renderNodes,
-		direct: semiplanar, profiles: h265Profiles, options: vaapi},
+		direct: semiplanar, ten: semiplanar10, profiles: h265Profiles, options: vaapi},
 	{name: "h264_rkmpp", codec: media.H264, hardware: true, live: never, keepsPictures: true, node: "/dev/mpp_service",
 		direct: semiplanar, profiles: h264Profiles, options: rkmpp},
 	{name: "hevc_rkmpp", codec: media.H265, hardware: true, live: never, keepsPictures: true, node: "/dev/mpp_service",
-		direct: semiplanar, profiles: h265Profiles, options: rkmpp},
+		direct: semiplanar, profiles: h265Eight, options: rkmpp},
 	{name: "h264_v4l2m2m", codec: media.H264, hardware: true, live: never, keepsPictures: true, node: "/dev/video*",
 		direct: semiplanar, profiles: h264Profiles, options: v4l2m2m},
 	{name: "hevc_v4l2m2m", codec: media.H265, hardware: true, live: never, keepsPictures: true, node: "/dev/video*",
-		direct: semiplanar, profiles: h265Profiles, options: v4l2m2m},
+		direct: semiplanar, profiles: h265Eight, options: v4l2m2m},
 }
 
 // profiled returns the options for profile and level: names tells how the encoder spells a profile where it differs from
 // Params. For H.265 the encoders choose the level themselves.
 func profiled(p encoder.Params, rate media.Rational, names map[string]string) []option {
 	if p.Codec == media.H265 {
-		return []option{{"profile", "main"}}
+		return []option{{"profile", cmp.Or(p.Profile, "main")}}
 	}
 	profile := cmp.Or(p.Profile, "baseline")
 	return []option{

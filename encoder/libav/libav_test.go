@@ -31,7 +31,7 @@ func TestX264(t *testing.T) { suite(t, "libx264").Run(t) }
 
 func TestX265(t *testing.T) {
 	s := suite(t, "libx265")
-	s.Sibling = true
+	s.Sibling, s.Ten = true, true
 	s.Run(t)
 }
 
@@ -41,7 +41,7 @@ func TestSVTAV1(t *testing.T) {
 	if !usable(t, s.Backend) {
 		return
 	}
-	s.Sibling, s.Least = true, 64
+	s.Sibling, s.Ten, s.Least = true, true, 64
 	s.Run(t)
 }
 
@@ -50,7 +50,8 @@ func TestSVTAV1(t *testing.T) {
 func TestHardware(t *testing.T) {
 	for _, co := range hardware {
 		t.Run(co.name, func(t *testing.T) {
-			if s := suite(t, co.name); usable(t, s.Backend) {
+			s := suite(t, co.name)
+			if s.Ten = co.ten != 0; usable(t, s.Backend) {
 				s.Run(t)
 			}
 		})

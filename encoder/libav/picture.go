@@ -18,6 +18,12 @@ type layout struct {
 	halve  bool // twice the chroma lines of format
 }
 
+// What encoders of ten bits take.
+const (
+	planar10     C.int = C.AV_PIX_FMT_YUV420P10LE
+	semiplanar10 C.int = C.AV_PIX_FMT_P010LE
+)
+
 var layouts = map[media.FourCC]layout{
 	media.YU12: {format: C.AV_PIX_FMT_YUV420P},
 	media.NV12: {format: C.AV_PIX_FMT_NV12},
@@ -27,6 +33,8 @@ var layouts = map[media.FourCC]layout{
 	media.NV24: {format: C.AV_PIX_FMT_NV24},
 	media.RGB3: {format: C.AV_PIX_FMT_RGB24, rgb: true},
 	media.BGR3: {format: C.AV_PIX_FMT_BGR24, rgb: true},
+	media.P010: {format: C.AV_PIX_FMT_P010LE},
+	media.Y210: {format: C.AV_PIX_FMT_Y210LE},
 }
 
 // colourOf returns what the stream says about its colour. YCbCr keeps the source's matrix and range; RGB becomes BT.709 in
@@ -51,6 +59,12 @@ func colourOf(in media.VideoFormat, l layout) C.gantry_colour {
 		c.matrix, c.primaries, c.transfer = C.AVCOL_SPC_BT709, C.AVCOL_PRI_BT709, C.AVCOL_TRC_BT709
 	case media.MatrixBT2020:
 		c.matrix, c.primaries, c.transfer = C.AVCOL_SPC_BT2020_NCL, C.AVCOL_PRI_BT2020, C.AVCOL_TRC_BT2020_10
+	}
+	switch in.Transfer {
+	case media.TransferPQ:
+		c.transfer = C.AVCOL_TRC_SMPTE2084
+	case media.TransferHLG:
+		c.transfer = C.AVCOL_TRC_ARIB_STD_B67
 	}
 	return c
 }

@@ -123,7 +123,15 @@ func h264Settings(c controls, in media.VideoFormat, p encoder.Params) (string, e
 	return fmt.Sprintf("%s%02x", idc, levels[level]), nil
 }
 
-func h265Settings(c controls, _ media.VideoFormat, _ encoder.Params) (string, error) {
-	_, err := choose(c, uapi.CIDHEVCProfile, "profile main", false, 0)
+func h265Settings(c controls, in media.VideoFormat, p encoder.Params) (string, error) {
+	const main, main10 = 0, 2 // V4L2_MPEG_VIDEO_HEVC_PROFILE_*
+	profile, name := int64(main), "main"
+	if in.FourCC.Depth() == 10 {
+		profile, name = main10, "main10"
+	}
+	if p.Profile != "" && p.Profile != name {
+		return "", fmt.Errorf("profile %s of %v pictures: it does not change their depth: %w", p.Profile, in.FourCC, encoder.ErrUnavailable)
+	}
+	_, err := choose(c, uapi.CIDHEVCProfile, "profile "+name, profile == main10, profile)
 	return "", err
 }

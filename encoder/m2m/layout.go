@@ -87,6 +87,9 @@ func colour(in media.VideoFormat, f *kernel.Format) {
 	case media.MatrixRGB:
 		f.Colorspace = uapi.ColorspaceSRGB
 	}
+	if in.Transfer == media.TransferPQ { // the kernel has no name for HLG
+		f.XferFunc = uapi.XferFuncSMPTE2084
+	}
 	switch in.Range {
 	case media.RangeLimited:
 		f.Quantization = uapi.QuantizationLimited

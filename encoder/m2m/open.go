@@ -26,6 +26,7 @@ var inputs = []struct {
 	{media.NV24, []media.FourCC{media.NV24}},
 	{media.RGB3, []media.FourCC{media.RGB3}},
 	{media.BGR3, []media.FourCC{media.BGR3}},
+	{media.P010, []media.FourCC{media.P010}},
 }
 
 // Backends returns the kernel's encoders of H.264 and H.265. Whether this machine has one, and what it takes, Open finds out.
@@ -36,6 +37,9 @@ func Backends() []encoder.Backend {
 func backend(name string, k coding) encoder.Backend {
 	b := encoder.Backend{Name: name, Codec: k.codec, Hardware: true}
 	for _, i := range inputs {
+		if k.codec == media.H264 && i.layout.Depth() > 8 {
+			continue // its profile of ten bits is decoded by next to nobody
+		}
 		b.Inputs = append(b.Inputs, i.layout)
 	}
 	b.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {

@@ -9,7 +9,7 @@ import (
 )
 
 // inputs are the layouts that i420 reads, the cheapest first.
-var inputs = []media.FourCC{media.YU12, media.NV12, media.NV16, media.YUYV, media.UYVY}
+var inputs = []media.FourCC{media.YU12, media.NV12, media.NV16, media.YUYV, media.UYVY, media.P010, media.Y210}
 
 // A converter makes pictures of one format planar 4:2:0. Its memory is used again for each picture.
 type converter struct {
@@ -23,7 +23,8 @@ func newConverter(in media.VideoFormat, width, height int) *converter {
 	c.own = image.YCbCr{
 		YStride: width, CStride: width / 2, SubsampleRatio: image.YCbCrSubsampleRatio420, Rect: image.Rect(0, 0, width, height),
 	}
-	if in.FourCC == media.YUYV || in.FourCC == media.UYVY {
+	switch in.FourCC {
+	case media.YUYV, media.UYVY, media.P010, media.Y210:
 		c.own.Y = make([]byte, width*height)
 	}
 	if in.FourCC != media.YU12 {
@@ -73,8 +74,43 @@ func (c *converter) i420(img *image.YCbCr, f *media.Frame, planes [][]byte) erro
 			unpack(c.own.Y[y*c.width:][:2*c.width], c.own.Cb[y/2*c.own.CStride:][:c.width/2], c.own.Cr[y/2*c.own.CStride:],
 				a, a[stride:], first)
 		}
+	case media.P010:
+		for y := range c.height {
+			reduce(c.own.Y[y*c.width:][:c.width], planes[0][y*stride:], 2, 0)
+		}
+		for y := range c.height / 2 {
+			uv := planes[1][y*f.Planes[1].Stride:]
+			reduce(c.own.Cb[y*c.own.CStride:][:c.width/2], uv, 4, 0)
+			reduce(c.own.Cr[y*c.own.CStride:][:c.width/2], uv, 4, 2)
+		}
+	case media.Y210:
+		for y := range c.height {
+			reduce(c.own.Y[y*c.width:][:c.width], planes[0][y*stride:], 4, 0)
+		}
+		for y := range c.height / 2 {
+			a := planes[0][2*y*stride:]
+			reduceTwo(c.own.Cb[y*c.own.CStride:][:c.width/2], a, a[stride:], 2)
+			reduceTwo(c.own.Cr[y*c.own.CStride:][:c.width/2], a, a[stride:], 6)
+		}
 	}
 	return nil
+}
+
+// word is the sample of ten bits in the high bits of b's first two bytes.
+func word(b []byte) uint { return uint(b[0])>>6 | uint(b[1])<<2 }
+
+// reduce rounds samples of ten bits, one each step bytes from first on, to eight.
+func reduce(to, from []byte, step, first int) {
+	for i := range to {
+		to[i] = byte(min((word(from[i*step+first:])+2)/4, 255))
+	}
+}
+
+// reduceTwo does so with the average of two lines of Y210's chroma.
+func reduceTwo(to, a, b []byte, first int) {
+	for i := range to {
+		to[i] = byte(min((word(a[8*i+first:])+word(b[8*i+first:])+4)/8, 255))
+	}
 }
 
 // The loops below take eight bytes at a time as one number: plain byte loops are too slow for a small ARM box.

@@ -18,7 +18,7 @@ func TestConverterReadsEachLayout(t *testing.T) {
 		var planes []media.Plane
 		var pixels [][]byte
 		for _, p := range packed {
-			stride := p.Stride + 3
+			stride := p.Stride + 4
 			planes = append(planes, media.Plane{Stride: stride})
 			pixels = append(pixels, make([]byte, stride*(p.Len/p.Stride)))
 		}
@@ -37,6 +37,13 @@ func TestConverterReadsEachLayout(t *testing.T) {
 				case media.YUYV:
 					p := row(0, y)[4*(x/2):]
 					p[2*(x&1)], p[1], p[3] = luma(x, y), u, v
+				case media.P010: // two of four steps of ten bits more or one less, which round to the same
+					row(0, y)[2*x], row(0, y)[2*x+1] = 1<<6, luma(x, y)
+					uv := row(1, y/2)[4*(x/2):]
+					uv[0], uv[1], uv[2], uv[3] = 3<<6, byte(235+x/2), 1<<6, byte(152+x/2)
+				case media.Y210:
+					p := row(0, y)[8*(x/2):]
+					p[4*(x&1)], p[4*(x&1)+1], p[3], p[7] = 1<<6, luma(x, y), u, v
 				case media.UYVY:
 					p := row(0, y)[4*(x/2):]
 					p[1+2*(x&1)], p[0], p[2] = luma(x, y), u, v

@@ -191,7 +191,7 @@ func (c *coder) colour(au []byte) ([]byte, error) {
 			if rng == media.RangeUnspecified {
 				rng = media.RangeLimited
 			}
-			sps, err := h264.SetColour(nalu, c.in.Matrix, rng)
+			sps, err := h264.SetColour(nalu, c.in.Matrix, rng, c.in.Transfer)
 			if err != nil {
 				return nil, err
 			}

@@ -9,10 +9,10 @@ import (
 
 var errSPS = errors.New("rewrite SPS: not a sequence parameter set")
 
-// SetColour returns a copy of a sequence parameter set NAL unit that says the pictures' matrix and range (H.264 §E.2.1), for
+// SetColour returns a copy of a sequence parameter set NAL unit that says the pictures' matrix, range and transfer (H.264 §E.2.1), for
 // encoders that leave it out: players then guess, by picture size, and red turns out orange. Where the set has no VUI at all,
 // the new one also promises that no picture is reordered.
-func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange) ([]byte, error) {
+func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange, t media.ColourTransfer) ([]byte, error) {
 	if TypeOf(sps) != SPS {
 		return nil, errSPS
 	}
@@ -45,11 +45,11 @@ func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange) ([]byte,
 		if !r.ok() || r.pos > end {
 			return nil, errSPS
 		}
-		writeSignalType(w, m, rng)
+		writeSignalType(w, m, rng, t)
 		w.copy(r.buf, r.pos, end)
 	} else {
 		w.u(2, 0) // aspect ratio, overscan
-		writeSignalType(w, m, rng)
+		writeSignalType(w, m, rng, t)
 		w.u(5, 0) // chroma location, timing, both HRD, pic_struct
 		w.u(1, 1) // bitstream_restriction_flag
 		w.u(1, 1) // motion vectors over picture boundaries
@@ -66,7 +66,7 @@ func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange) ([]byte,
 }
 
 // writeSignalType writes video_signal_type_present_flag and what follows from it.
-func writeSignalType(w *bitWriter, m media.ColourMatrix, rng media.ColourRange) {
+func writeSignalType(w *bitWriter, m media.ColourMatrix, rng media.ColourRange, t media.ColourTransfer) {
 	w.u(1, 1)
 	w.u(3, 5) // video_format: unspecified
 	full := uint32(0)
@@ -85,6 +85,12 @@ func writeSignalType(w *bitWriter, m media.ColourMatrix, rng media.ColourRange) 
 	default:
 		w.u(1, 0)
 		return
+	}
+	switch t {
+	case media.TransferPQ:
+		transfer = 16
+	case media.TransferHLG:
+		transfer = 18
 	}
 	w.u(1, 1)
 	w.u(8, primaries)

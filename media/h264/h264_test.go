@@ -152,15 +152,19 @@ func TestSetColour(t *testing.T) {
 		}
 		for _, m := range []media.ColourMatrix{media.MatrixUnspecified, media.MatrixBT601, media.MatrixBT709, media.MatrixBT2020} {
 			for _, r := range []media.ColourRange{media.RangeLimited, media.RangeFull} {
-				sps, err := SetColour(sets.SPS(), m, r)
+				transfer := media.TransferSDR
+				if m == media.MatrixBT2020 {
+					transfer = media.TransferPQ + media.ColourTransfer(r-media.RangeLimited) // the one, then the other
+				}
+				sps, err := SetColour(sets.SPS(), m, r, transfer)
 				if err != nil {
 					t.Fatal(err)
 				}
-				want.Matrix, want.Range = m, r
+				want.Matrix, want.Range, want.Transfer = m, r, transfer
 				if got, err := ParseSPS(sps); err != nil || got != want {
 					t.Errorf("%s: got %+v, %v; want %+v", name, got, err, want)
 				}
-				back, err := SetColour(sps, want.Matrix, want.Range)
+				back, err := SetColour(sps, want.Matrix, want.Range, want.Transfer)
 				if err != nil || !bytes.Equal(back, sps) {
 					t.Errorf("%s: the same colour again changes the set: %v", name, err)
 				}
@@ -169,7 +173,7 @@ func TestSetColour(t *testing.T) {
 	}
 	// Without VUI, as some hardware writes it: 1280x720, constrained baseline.
 	bare := []byte{0x67, 0x42, 0xc0, 0x1f, 0x8c, 0x8d, 0x40, 0x28, 0x02, 0xdc, 0x80}
-	sps, err := SetColour(bare, media.MatrixBT709, media.RangeLimited)
+	sps, err := SetColour(bare, media.MatrixBT709, media.RangeLimited, media.TransferSDR)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +182,7 @@ func TestSetColour(t *testing.T) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	for _, bad := range [][]byte{nil, {0x67}, {0x68, 1, 2, 3, 4}, {0x67, 0x42, 0xc0, 0x1f}} {
-		if _, err := SetColour(bad, media.MatrixBT709, media.RangeLimited); err == nil {
+		if _, err := SetColour(bad, media.MatrixBT709, media.RangeLimited, media.TransferSDR); err == nil {
 			t.Errorf("%x: no error", bad)
 		}
 	}
@@ -232,12 +236,12 @@ func FuzzParseSPS(f *testing.F) {
 		if err == nil && (info.Width < 1 || info.Height < 1) {
 			t.Fatalf("%+v", info)
 		}
-		sps, colourErr := SetColour(nalu, media.MatrixBT709, media.RangeFull)
+		sps, colourErr := SetColour(nalu, media.MatrixBT709, media.RangeFull, media.TransferSDR)
 		if err != nil || colourErr != nil {
 			return
 		}
 		again, err := ParseSPS(sps)
-		info.Matrix, info.Range = media.MatrixBT709, media.RangeFull
+		info.Matrix, info.Range, info.Transfer = media.MatrixBT709, media.RangeFull, media.TransferSDR
 		if info.MaxReorder < 0 {
 			info.MaxReorder = again.MaxReorder // a new VUI promises something
 		}

@@ -19,6 +19,7 @@ type Info struct {
 	FPS            float64
 	Matrix         media.ColourMatrix
 	Range          media.ColourRange
+	Transfer       media.ColourTransfer
 	Interlaced     bool // pictures may be fields
 	// MaxReorder is how many pictures may precede one in coding order and follow it in display order, -1 when the stream does
 	// not say. 0 is a promise that there are no B-frames out of order.
@@ -60,6 +61,12 @@ func parseSPS(nalu []byte) (*mch264.SPS, Info, error) {
 			}
 			if v.ColourDescriptionPresentFlag {
 				info.Matrix = matrixOf(v.MatrixCoefficients)
+				switch v.TransferCharacteristics {
+				case 16:
+					info.Transfer = media.TransferPQ
+				case 18:
+					info.Transfer = media.TransferHLG
+				}
 			}
 		}
 		if v.BitstreamRestriction != nil {

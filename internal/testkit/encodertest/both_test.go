@@ -35,7 +35,7 @@ func trial(fourcc media.FourCC) encoder.Trial {
 // Both software encoders live in one program: FFmpeg's shared libraries beside the bundled archive.
 func TestProbeOfTheRealEncoders(t *testing.T) {
 	backends := append(libav.Backends(), openh264.Backends()...)
-	for _, fourcc := range []media.FourCC{media.NV12, media.YUYV} {
+	for _, fourcc := range []media.FourCC{media.NV12, media.YUYV, media.P010} {
 		results := encoder.Probe(context.Background(), backends, trial(fourcc))
 		if err := encoder.Table(t.Output(), results); err != nil {
 			t.Fatal(err)
@@ -49,6 +49,13 @@ func TestProbeOfTheRealEncoders(t *testing.T) {
 		}
 		if !ok["libx264"] || !ok["openh264"] || results[0].Encoder != "libx264" {
 			t.Errorf("%v: %+v", fourcc, results)
+		}
+	}
+	deep := trial(media.P010)
+	deep.Params.Codec = media.H265
+	for _, r := range encoder.Probe(context.Background(), backends, deep) {
+		if r.Encoder == "libx265" && (!r.OK || r.PSNR < 30) {
+			t.Errorf("ten bits: %+v", r)
 		}
 	}
 	start := time.Now()

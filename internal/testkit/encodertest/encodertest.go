@@ -27,6 +27,8 @@ type Suite struct {
 	FullColour bool
 	// Scales: it codes pictures in another size than they come.
 	Scales bool
+	// Ten: pictures of ten bits stay so.
+	Ten bool
 	// Sibling: its conversions are those of another back end, which runs the whole suite.
 	Sibling bool
 	// Least is the smallest side in pixels that it codes, 0: 16.
@@ -126,8 +128,15 @@ func Decode(tb testing.TB, codec media.Codec, packets []*media.Packet, width, he
 	if rng == media.RangeFull {
 		format = "yuvj420p" // with the other name, some versions convert to limited range and some do not
 	}
-	demuxer := map[media.Codec]string{media.H264: "h264", media.H265: "hevc", media.AV1: "obu"}[codec]
-	file := filepath.Join(tb.TempDir(), "stream")
+	_, size := Format(width, height, media.YU12).Packed()
+	return decode(tb, codec, packets, format, size)
+}
+
+// save writes a stream to a file, and returns what ffmpeg calls its format.
+func save(tb testing.TB, codec media.Codec, packets []*media.Packet) (demuxer, file string) {
+	tb.Helper()
+	demuxer = map[media.Codec]string{media.H264: "h264", media.H265: "hevc", media.AV1: "obu"}[codec]
+	file = filepath.Join(tb.TempDir(), "stream")
 	var stream bytes.Buffer
 	for _, p := range packets {
 		if delimiter := []byte{0x12, 0}; codec == media.AV1 && !bytes.HasPrefix(p.Data, delimiter) {
@@ -138,6 +147,13 @@ func Decode(tb testing.TB, codec media.Codec, packets []*media.Packet, width, he
 	if err := os.WriteFile(file, stream.Bytes(), 0o600); err != nil {
 		tb.Fatal(err)
 	}
+	return demuxer, file
+}
+
+// decode returns pictures of size bytes, in a pixel format of ffmpeg's.
+func decode(tb testing.TB, codec media.Codec, packets []*media.Packet, format string, size int) [][]byte {
+	tb.Helper()
+	demuxer, file := save(tb, codec, packets)
 	cmd := exec.Command("ffmpeg", "-nostdin", "-v", "warning", "-xerror", "-f", demuxer, "-i", file,
 		"-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", format, "-")
 	var complaint strings.Builder
@@ -152,9 +168,8 @@ func Decode(tb testing.TB, codec media.Codec, packets []*media.Packet, width, he
 			tb.Errorf("ffmpeg: %s", line)
 		}
 	}
-	_, size := Format(width, height, media.YU12).Packed()
 	if len(raw)%size != 0 {
-		tb.Fatalf("%d bytes decoded, not pictures of %dx%d", len(raw), width, height)
+		tb.Fatalf("%d bytes decoded, not pictures of %d", len(raw), size)
 	}
 	var pictures [][]byte
 	for ; len(raw) > 0; raw = raw[size:] {

@@ -2,6 +2,7 @@ package encodertest
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,9 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("Bitrate", s.bitrate)
 	t.Run("Sizes", s.sizes)
 	t.Run("Colours", s.colours)
+	t.Run("TenBits", s.tenBits)
+	t.Run("Labels", s.labels)
+	t.Run("OddSizes", s.oddSizes)
 	if !s.Sibling {
 		t.Run("Guard", s.guard)
 	}
@@ -407,6 +411,9 @@ func (s Suite) colours(t *testing.T) {
 		inputs = inputs[:1]
 	}
 	for _, fourcc := range inputs {
+		if fourcc.Depth() > 8 {
+			continue // tenBits has them
+		}
 		for _, m := range []media.ColourMatrix{media.MatrixBT709, media.MatrixBT601, media.MatrixBT2020} {
 			for _, r := range []media.ColourRange{media.RangeLimited, media.RangeFull} {
 				one := m == media.MatrixBT601 && r == media.RangeLimited || m == media.MatrixBT709 && r == media.RangeFull
@@ -486,6 +493,7 @@ func (s Suite) colour(t *testing.T, in media.VideoFormat, width, height int) {
 func drawBars(t *testing.T, f *media.Frame) {
 	w, h := f.Format.Width, f.Format.Height
 	round := func(v float64) byte { return byte(math.Round(v)) }
+	deep := func(to []byte, v float64) { binary.LittleEndian.PutUint16(to, uint16(math.Round(4*v))<<6) }
 	err := f.CPU(func(planes [][]byte) error {
 		for y := range h {
 			row := func(i, y int) []byte { return planes[i][y*f.Planes[i].Stride:] }
@@ -508,6 +516,15 @@ func drawBars(t *testing.T, f *media.Frame) {
 				case media.UYVY:
 					p := row(0, y)[4*(x/2):]
 					p[1+2*(x&1)], p[0], p[2] = l, u, v
+				case media.P010:
+					deep(row(0, y)[2*x:], fy)
+					deep(row(1, y/2)[4*(x/2):], fu)
+					deep(row(1, y/2)[4*(x/2)+2:], fv)
+				case media.Y210:
+					p := row(0, y)[8*(x/2):]
+					deep(p[4*(x&1):], fy)
+					deep(p[2:], fu)
+					deep(p[6:], fv)
 				case media.RGB3:
 					copy(row(0, y)[3*x:], []byte{round(b.r), round(b.g), round(b.b)})
 				case media.BGR3:

@@ -151,7 +151,7 @@ func (f *Format) PixMplane() *PixFormatMplane {
 	return (*PixFormatMplane)(unsafe.Pointer(&f.fmt.raw))
 }
 
-// Colour spaces, encodings and quantizations (enum v4l2_colorspace, v4l2_ycbcr_encoding, v4l2_quantization).
+// Colour spaces, encodings and quantizations (enum v4l2_colorspace, v4l2_ycbcr_encoding, v4l2_quantization, v4l2_xfer_func).
 const (
 	ColorspaceSMPTE170M = 1
 	ColorspaceREC709    = 3
@@ -171,6 +171,8 @@ const (
 	QuantizationDefault = 0
 	QuantizationFull    = 1
 	QuantizationLimited = 2
+
+	XferFuncSMPTE2084 = 7
 )
 
 // RequestBuffers is struct v4l2_requestbuffers.
