@@ -149,7 +149,7 @@ func (s *Sender) Run(ctx context.Context, p uplink.Program) error {
 	if s.cfg.Mode == "listener" {
 		return s.listen(ctx, p)
 	}
-	conn, err := gosrt.DialWithContext(ctx, "srt", s.cfg.Addr, s.cfg.gosrt())
+	conn, err := srt.Dial(ctx, s.cfg.Addr, s.cfg.gosrt())
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil

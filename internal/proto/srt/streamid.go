@@ -1,6 +1,6 @@
 // Package srt is the wire signalling that Gantry's SRT client and server share: what a stream id says, and how to write one.
 //
-// It knows no socket and no MPEG-TS.
+// Dial is the one way to call a listener: it mends what gosrt leaves behind. The package knows no MPEG-TS.
 package srt
 
 import (

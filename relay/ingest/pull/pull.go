@@ -17,6 +17,7 @@ import (
 
 	gosrt "github.com/datarhei/gosrt"
 
+	"gantry/internal/proto/srt"
 	"gantry/internal/secret"
 	"gantry/relay"
 	"gantry/relay/ingest"
@@ -104,7 +105,7 @@ func runSRT(ctx context.Context, name string, u *url.URL, hub *relay.Hub, log *s
 	if err != nil {
 		return err
 	}
-	conn, err := gosrt.DialWithContext(ctx, "srt", u.Host, cfg)
+	conn, err := srt.Dial(ctx, u.Host, cfg)
 	if err != nil {
 		return err
 	}
