@@ -52,9 +52,9 @@ type Encoder interface {
 type Converter interface {
 	// Format is that of the pictures it makes.
 	Format() media.VideoFormat
-	// Convert reads f, which is lent, and returns a picture that the caller owns, of f or of the one before: nil while it waits
-	// for the next. An error is about f alone.
-	Convert(f *media.Frame) (*media.Frame, error)
+	// Convert reads f, which is lent, and returns pictures that the caller owns, of f or of the one before: none while it waits
+	// for the next, two where each field becomes one. An error is about f alone.
+	Convert(f *media.Frame) ([]*media.Frame, error)
 	Close() error
 }
 

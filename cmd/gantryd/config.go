@@ -34,6 +34,9 @@ const (
 	none       = "none"
 	auto       = "auto"
 
+	eachFrame = "frame"
+	eachField = "field"
+
 	timecodeUTC = "utc"
 )
 
@@ -55,9 +58,10 @@ type boxConfig struct {
 }
 
 type videoConfig struct {
-	Source  string         `yaml:"source"`
-	TestSrc testsrc.Config `yaml:"testsrc"`
-	V4L2    v4l2.Config    `yaml:"v4l2"`
+	Source      string         `yaml:"source"`
+	Deinterlace string         `yaml:"deinterlace"` // what becomes a picture: frame or field
+	TestSrc     testsrc.Config `yaml:"testsrc"`
+	V4L2        v4l2.Config    `yaml:"v4l2"`
 }
 
 type audioConfig struct {
@@ -100,7 +104,7 @@ func defaults() boxConfig {
 	return boxConfig{
 		HTTP:  "127.0.0.1:8090",
 		Log:   "info",
-		Video: videoConfig{Source: sourceTest, TestSrc: testsrc.Default(), V4L2: v4l2.Default()},
+		Video: videoConfig{Source: sourceTest, Deinterlace: eachFrame, TestSrc: testsrc.Default(), V4L2: v4l2.Default()},
 		Audio: audioConfig{Source: none, ALSA: alsa.Default(), Channels: sound.Auto},
 		Encoder: encoderConfig{Backend: auto, Codec: "h264", Bitrate: 2_500_000, MinBitrate: 300_000, GOP: 2 * time.Second,
 			Timecode: none},
@@ -187,8 +191,10 @@ func checkLoopback(addr string) error {
 	return nil
 }
 
-// Validate checks the choice of the source.
-func (c videoConfig) Validate() error { return oneOf("source", c.Source, sourceTest, sourceV4L2) }
+// Validate checks the choice of the source and what is done to its pictures.
+func (c videoConfig) Validate() error {
+	return errors.Join(oneOf("source", c.Source, sourceTest, sourceV4L2), oneOf("deinterlace", c.Deinterlace, eachFrame, eachField))
+}
 
 // Validate checks the choice of the source and what is done to its sound.
 func (c audioConfig) Validate() error {

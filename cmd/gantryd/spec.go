@@ -57,14 +57,20 @@ func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 
 func video(c videoConfig, log *slog.Logger) pipeline.Video {
 	if c.Source == sourceV4L2 {
+		type key struct {
+			v4l2.Config
+			deinterlace string
+		}
 		return pipeline.Video{
-			Name: c.V4L2.Device, Key: c.V4L2, Format: slateFormat(c.V4L2),
+			Name: c.V4L2.Device, Key: key{c.V4L2, c.Deinterlace}, Format: slateFormat(c.V4L2),
 			Open: func(context.Context) (device.Source, error) {
 				src, err := opened(v4l2.Open(c.V4L2, log))
 				if err != nil {
 					return nil, err
 				}
-				return pipeline.Converted(src, libav.NewConverter), nil
+				return pipeline.Converted(src, func(in media.VideoFormat) (encoder.Converter, error) {
+					return libav.NewConverter(in, c.Deinterlace == eachField)
+				}), nil
 			},
 		}
 	}

@@ -12,11 +12,11 @@
 // Times are in nanoseconds; bwdif halves the time base, which still fits.
 static const AVRational nanoseconds = {1, 1000000000};
 
-static int open_graph(gantry_deinterlacer *d, const AVFrame *f, int bottom_first, int rate_num, int rate_den)
+static int open_graph(gantry_deinterlacer *d, const AVFrame *f, const gantry_interlaced *c)
 {
 	char args[256], chain[128];
 	snprintf(args, sizeof args, "video_size=%dx%d:pix_fmt=%d:time_base=1/1000000000:frame_rate=%d/%d:pixel_aspect=1/1", f->width,
-		f->height, f->format, rate_num, rate_den);
+		f->height, f->format, c->rate_num, c->rate_den);
 #if LIBAVFILTER_VERSION_MAJOR >= 10
 	size_t used = strlen(args);
 	snprintf(args + used, sizeof args - used, ":colorspace=%d:range=%d", f->colorspace, f->color_range);
@@ -33,8 +33,9 @@ static int open_graph(gantry_deinterlacer *d, const AVFrame *f, int bottom_first
 	}
 	*from = (AVFilterInOut){.name = av_strdup("in"), .filter_ctx = d->in};
 	*to = (AVFilterInOut){.name = av_strdup("out"), .filter_ctx = d->out};
-	// One picture a pair of fields; all of them, whatever the frames' flags say.
-	snprintf(chain, sizeof chain, "bwdif=mode=send_frame:parity=%s:deint=all,format=pix_fmts=yuv420p", bottom_first ? "bff" : "tff");
+	// All of them, whatever the frames' flags say.
+	snprintf(chain, sizeof chain, "bwdif=mode=send_%s:parity=%s:deint=all,format=pix_fmts=%s", c->fields ? "field" : "frame",
+		c->bottom_first ? "bff" : "tff", av_get_pix_fmt_name(c->out));
 	err = avfilter_graph_parse_ptr(d->graph, chain, &to, &from, NULL);
 	if (err >= 0)
 		err = avfilter_graph_config(d->graph, NULL);
@@ -44,25 +45,24 @@ end:
 	return err;
 }
 
-int gantry_deinterlacer_open(int width, int height, int format, int nv16, int bottom_first, int rate_num, int rate_den,
-	gantry_colour colour, gantry_deinterlacer **out)
+int gantry_deinterlacer_open(const gantry_interlaced *c, gantry_deinterlacer **out)
 {
 	gantry_deinterlacer *d = av_mallocz(sizeof *d);
 	if (!d)
 		return AVERROR(ENOMEM);
-	d->split = nv16;
-	d->bottom_first = bottom_first;
+	d->split = c->split;
+	d->bottom_first = c->bottom_first;
 	d->graph = avfilter_graph_alloc();
 	d->woven = av_frame_alloc();
 	int err = AVERROR(ENOMEM);
 	if (d->graph && d->woven) {
 		d->graph->nb_threads = 1;
-		d->woven->width = width;
-		d->woven->height = height;
-		d->woven->format = format;
-		d->woven->colorspace = colour.matrix;
-		d->woven->color_range = colour.range;
-		err = open_graph(d, d->woven, bottom_first, rate_num, rate_den);
+		d->woven->width = c->width;
+		d->woven->height = c->height;
+		d->woven->format = c->format;
+		d->woven->colorspace = c->colour.matrix;
+		d->woven->color_range = c->colour.range;
+		err = open_graph(d, d->woven, c);
 	}
 	if (err < 0) {
 		gantry_deinterlacer_close(d);
@@ -73,10 +73,12 @@ int gantry_deinterlacer_open(int width, int height, int format, int nv16, int bo
 }
 
 int gantry_deinterlace(gantry_deinterlacer *d, const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, int s0, int s1, int s2,
-	int64_t pts, AVFrame **out)
+	int64_t pts)
 {
-	AVFrame *f = av_frame_alloc(), *done = av_frame_alloc();
-	int err = f && done ? av_frame_copy_props(f, d->woven) : AVERROR(ENOMEM);
+	AVFrame *f = av_frame_alloc();
+	if (!f)
+		return AVERROR(ENOMEM);
+	int err = av_frame_copy_props(f, d->woven);
 	if (err < 0)
 		goto end;
 	f->width = d->woven->width;
@@ -105,17 +107,24 @@ int gantry_deinterlace(gantry_deinterlacer *d, const uint8_t *p0, const uint8_t 
 		av_image_copy(f->data, f->linesize, planes, strides, f->format, f->width, f->height);
 	}
 	err = av_buffersrc_add_frame(d->in, f);
-	if (err >= 0)
-		err = av_buffersink_get_frame(d->out, done);
-	if (err >= 0) {
-		done->pts = av_rescale_q(done->pts, av_buffersink_get_time_base(d->out), nanoseconds);
-		*out = done;
-		done = NULL;
-	}
 end:
 	av_frame_free(&f);
-	av_frame_free(&done);
 	return err;
+}
+
+int gantry_deinterlaced(gantry_deinterlacer *d, AVFrame **out)
+{
+	AVFrame *done = av_frame_alloc();
+	if (!done)
+		return AVERROR(ENOMEM);
+	int err = av_buffersink_get_frame(d->out, done);
+	if (err < 0) {
+		av_frame_free(&done);
+		return err;
+	}
+	done->pts = av_rescale_q(done->pts, av_buffersink_get_time_base(d->out), nanoseconds);
+	*out = done;
+	return 0;
 }
 
 void gantry_deinterlacer_close(gantry_deinterlacer *d)

@@ -18,9 +18,10 @@ import (
 	"gantry/media"
 )
 
-// NewConverter returns what makes progressive YU12 pictures of format in, nil when encoders take it as it is: JPEGs are decoded,
-// interlaced pictures deinterlaced by bwdif, one picture for each pair of fields, in the fields' order.
-func NewConverter(in media.VideoFormat) (encoder.Converter, error) {
+// NewConverter returns what makes progressive pictures of format in, YU12 or for ten bits P010, nil when encoders take it as it is:
+// JPEGs are decoded, interlaced pictures deinterlaced by bwdif in the fields' order: one picture for each pair of fields, or with
+// fields one for each, at twice the rate.
+func NewConverter(in media.VideoFormat, fields bool) (encoder.Converter, error) {
 	out := in
 	out.FourCC, out.Field = media.YU12, media.Progressive
 	switch {
@@ -34,7 +35,7 @@ func NewConverter(in media.VideoFormat) (encoder.Converter, error) {
 		}
 		return &jpegs{decoder: d, in: in, out: out}, nil
 	case in.Field != media.Progressive:
-		return newDeinterlacer(in, out)
+		return newDeinterlacer(in, out, fields)
 	}
 	return nil, nil
 }
@@ -61,7 +62,7 @@ func wholeJPEG(data []byte) ([]byte, error) {
 }
 
 // Convert implements encoder.Converter.
-func (j *jpegs) Convert(f *media.Frame) (*media.Frame, error) {
+func (j *jpegs) Convert(f *media.Frame) ([]*media.Frame, error) {
 	if !sameFormat(f.Format, j.in) {
 		return nil, fmt.Errorf("convert %v: opened for %v", f.Format, j.in)
 	}
@@ -97,7 +98,11 @@ func (j *jpegs) Convert(f *media.Frame) (*media.Frame, error) {
 		C.av_frame_free(&picture)
 		return nil, fmt.Errorf("decode picture %d: %w", f.Seq, err)
 	}
-	return finish(picture, j.out, f.Format.Rate, f.PTS, f.Seq)
+	done, err := finish(picture, j.out, f.Format.Rate, f.PTS, f.Seq)
+	if err != nil {
+		return nil, err
+	}
+	return []*media.Frame{done}, nil
 }
 
 // Close implements encoder.Converter.
@@ -119,34 +124,41 @@ func finish(picture *C.AVFrame, format media.VideoFormat, rate media.Rational, p
 	return f, nil
 }
 
-// deinterlacer makes one picture of two fields.
+// deinterlacer makes one picture of two fields, or two.
 type deinterlacer struct {
 	c       *C.gantry_deinterlacer
 	in, out media.VideoFormat
+	each    int    // pictures of a pair of fields
 	held    uint32 // Seq of the picture that waits for the next
 }
 
-func newDeinterlacer(in, out media.VideoFormat) (encoder.Converter, error) {
+func newDeinterlacer(in, out media.VideoFormat, fields bool) (encoder.Converter, error) {
 	initLog()
 	l, ok := layouts[in.FourCC]
 	if !ok || l.rgb {
 		return nil, fmt.Errorf("deinterlace %v: not in this pixel layout", in)
 	}
-	nv16, bottom := C.int(0), C.int(0)
-	if l.halve {
-		l.format, nv16 = C.AV_PIX_FMT_YUV422P, 1
-	}
-	if in.Field == media.BottomFieldFirst {
-		bottom = 1
-	}
 	rate := in.Rate
 	if rate.Num <= 0 || rate.Den <= 0 {
 		rate = media.Rational{Num: 30, Den: 1}
 	}
-	d := &deinterlacer{in: in, out: out}
-	err := check(C.gantry_deinterlacer_open(C.int(in.Width), C.int(in.Height), l.format, nv16, bottom,
-		C.int(rate.Num), C.int(rate.Den), colourOf(in, l), &d.c))
-	if err != nil {
+	config := C.gantry_interlaced{width: C.int(in.Width), height: C.int(in.Height), format: l.format, out: C.AV_PIX_FMT_YUV420P,
+		rate_num: C.int(rate.Num), rate_den: C.int(rate.Den), colour: colourOf(in, l)}
+	d := &deinterlacer{in: in, out: out, each: 1}
+	if l.halve {
+		config.format, config.split = C.AV_PIX_FMT_YUV422P, 1
+	}
+	if in.FourCC.Depth() == 10 {
+		d.out.FourCC, config.out = media.P010, semiplanar10
+	}
+	if in.Field == media.BottomFieldFirst {
+		config.bottom_first = 1
+	}
+	if fields {
+		d.each, config.fields = 2, 1
+		d.out.Rate.Num *= 2
+	}
+	if err := check(C.gantry_deinterlacer_open(&config, &d.c)); err != nil {
 		return nil, fmt.Errorf("deinterlace %v: %w", in, err)
 	}
 	return d, nil
@@ -155,12 +167,11 @@ func newDeinterlacer(in, out media.VideoFormat) (encoder.Converter, error) {
 func (d *deinterlacer) Format() media.VideoFormat { return d.out }
 
 // Convert implements encoder.Converter. bwdif looks one picture ahead, so each comes out when the next goes in.
-func (d *deinterlacer) Convert(f *media.Frame) (*media.Frame, error) {
+func (d *deinterlacer) Convert(f *media.Frame) (done []*media.Frame, err error) {
 	if !sameFormat(f.Format, d.in) {
 		return nil, fmt.Errorf("convert %v: opened for %v", f.Format, d.in)
 	}
-	var picture *C.AVFrame
-	err := f.CPU(func(planes [][]byte) error {
+	err = f.CPU(func(planes [][]byte) error {
 		if err := checkPlanes(f, planes); err != nil {
 			return err
 		}
@@ -169,17 +180,28 @@ func (d *deinterlacer) Convert(f *media.Frame) (*media.Frame, error) {
 		for i, p := range planes {
 			ptr[i], stride[i] = (*C.uint8_t)(unsafe.Pointer(&p[0])), C.int(f.Planes[i].Stride)
 		}
-		return check(C.gantry_deinterlace(d.c, ptr[0], ptr[1], ptr[2], stride[0], stride[1], stride[2], C.int64_t(f.PTS), &picture))
+		return check(C.gantry_deinterlace(d.c, ptr[0], ptr[1], ptr[2], stride[0], stride[1], stride[2], C.int64_t(f.PTS)))
 	})
 	seq := d.held
 	d.held = f.Seq
+	rate := f.Format.Rate
+	rate.Num *= d.each
+	for i := 0; err == nil; i++ {
+		var picture *C.AVFrame
+		if err = check(C.gantry_deinterlaced(d.c, &picture)); err == nil {
+			var f *media.Frame
+			if f, err = finish(picture, d.out, rate, time.Duration(picture.pts), seq*uint32(d.each)+uint32(i)); err == nil {
+				done = append(done, f)
+			}
+		}
+	}
 	if err == errAgain {
-		return nil, nil
+		return done, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("deinterlace: %w", err)
+	for _, f := range done {
+		f.Release()
 	}
-	return finish(picture, d.out, f.Format.Rate, time.Duration(picture.pts), seq)
+	return nil, fmt.Errorf("deinterlace: %w", err)
 }
 
 // Close implements encoder.Converter.

@@ -14,14 +14,24 @@ typedef struct {
 	int bottom_first;
 } gantry_deinterlacer;
 
-// gantry_deinterlacer_open makes one for pictures of format, an AVPixelFormat; nv16 says that they come as NV16 although format is
-// AV_PIX_FMT_YUV422P.
-int gantry_deinterlacer_open(int width, int height, int format, int nv16, int bottom_first, int rate_num, int rate_den,
-	gantry_colour colour, gantry_deinterlacer **out);
-// gantry_deinterlace copies the picture in p0..p2 and makes the one before it *out, YUV420P, to be freed with av_frame_free;
-// EAGAIN for the first.
+typedef struct {
+	int width, height;
+	int format;       // AVPixelFormat of what comes
+	int split;        // it comes as NV16 although format is AV_PIX_FMT_YUV422P
+	int out;          // AVPixelFormat of what is made
+	int bottom_first; // the order of the fields
+	int fields;       // a picture of each field; else of each pair
+	int rate_num, rate_den;
+	gantry_colour colour;
+} gantry_interlaced;
+
+int gantry_deinterlacer_open(const gantry_interlaced *config, gantry_deinterlacer **out);
+// gantry_deinterlace copies the picture in p0..p2.
 int gantry_deinterlace(gantry_deinterlacer *d, const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, int s0, int s1, int s2,
-	int64_t pts, AVFrame **out);
+	int64_t pts);
+// gantry_deinterlaced makes the next picture *out, to be freed with av_frame_free. They are of the picture before the last that went
+// in; EAGAIN when there is none.
+int gantry_deinterlaced(gantry_deinterlacer *d, AVFrame **out);
 void gantry_deinterlacer_close(gantry_deinterlacer *d);
 
 // gantry_planar replaces a decoded JPEG by a full-range YUV420P picture, unless it is one; *scaler is kept for the next.

@@ -18,7 +18,7 @@ import (
 
 func TestNoConverterWhereNoneIsNeeded(t *testing.T) {
 	for _, fourcc := range inputs {
-		if c, err := NewConverter(encodertest.Format(320, 180, fourcc)); c != nil || err != nil {
+		if c, err := NewConverter(encodertest.Format(320, 180, fourcc), false); c != nil || err != nil {
 			t.Errorf("%v: %v, %v", fourcc, c, err)
 		}
 	}
@@ -26,7 +26,7 @@ func TestNoConverterWhereNoneIsNeeded(t *testing.T) {
 		{Width: 320, Height: 180, FourCC: media.MJPG, Field: media.TopFieldFirst},
 		{Width: 320, Height: 180, FourCC: media.RGB3, Field: media.TopFieldFirst},
 	} {
-		if c, err := NewConverter(in); c != nil || err == nil {
+		if c, err := NewConverter(in, false); c != nil || err == nil {
 			t.Errorf("%+v: %v", in, c)
 		} else {
 			t.Log(err)
@@ -67,7 +67,7 @@ func drawnJPEG(t *testing.T, w, h, n int) (data, pixels []byte) {
 
 func TestJPEG(t *testing.T) {
 	in := encodertest.Format(638, 361, media.MJPG)
-	c, err := NewConverter(in)
+	c, err := NewConverter(in, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestJPEG(t *testing.T) {
 	try := func(data []byte, n int) (*media.Frame, error) {
 		f := jpegFrame(in, n, data)
 		defer f.Release()
-		return c.Convert(f)
+		return convert(c, f)
 	}
 	data, pixels := drawnJPEG(t, 638, 361, 3)
 	other, _ := drawnJPEG(t, 640, 360, 3)
@@ -117,14 +117,14 @@ func TestJPEG422(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := encodertest.Format(320, 180, media.MJPG)
-	c, err := NewConverter(in)
+	c, err := NewConverter(in, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	f := jpegFrame(in, 0, out)
 	defer f.Release()
-	got, err := c.Convert(f)
+	got, err := convert(c, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,6 +137,18 @@ func TestJPEG422(t *testing.T) {
 			t.Errorf("component %d is %d, want %d", i, p[at], want)
 		}
 	}
+}
+
+// convert expects one picture at most.
+func convert(c encoder.Converter, f *media.Frame) (*media.Frame, error) {
+	got, err := c.Convert(f)
+	if len(got) > 1 {
+		return nil, fmt.Errorf("%d pictures of one", len(got))
+	}
+	if err != nil || len(got) == 0 {
+		return nil, err
+	}
+	return got[0], nil
 }
 
 // weave makes an interlaced picture of two moments.
@@ -185,7 +197,7 @@ func weave(t *testing.T, pool *media.Pool, in media.VideoFormat, n int) *media.F
 // What comes out is the moment of the first field, in every layout and both orders: where the order is taken wrongly, it is the
 // later one.
 func TestDeinterlace(t *testing.T) {
-	for _, fourcc := range []media.FourCC{media.UYVY, media.YUYV, media.YU12, media.NV12, media.NV16, media.NV24} {
+	for _, fourcc := range []media.FourCC{media.UYVY, media.YUYV, media.YU12, media.NV12, media.NV16, media.NV24, media.P010, media.Y210} {
 		for _, order := range []media.FieldOrder{media.TopFieldFirst, media.BottomFieldFirst} {
 			t.Run(fmt.Sprint(fourcc, order), func(t *testing.T) { deinterlace(t, fourcc, order) })
 		}
@@ -195,12 +207,15 @@ func TestDeinterlace(t *testing.T) {
 func deinterlace(t *testing.T, fourcc media.FourCC, order media.FieldOrder) {
 	in := encodertest.Format(640, 360, fourcc)
 	in.Field = order
-	c, err := NewConverter(in)
+	c, err := NewConverter(in, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	want := encodertest.Format(640, 360, media.YU12)
+	if want.FourCC = media.YU12; fourcc.Depth() == 10 {
+		want.FourCC = media.P010
+	}
 	pool, drawn := media.NewPool(in, 1), media.NewPool(want, 1)
 	psnr := func(f *media.Frame, n int) float64 {
 		d := drawn.Get()
@@ -208,11 +223,11 @@ func deinterlace(t *testing.T, fourcc media.FourCC, order media.FieldOrder) {
 		if err := encoder.DrawPattern(d, n, 0); err != nil {
 			t.Fatal(err)
 		}
-		return encodertest.PSNR(rows(t, f)[:640*360], encodertest.Pixels(t, d)[:640*360])
+		return encodertest.PSNR(lumaOf(t, f), lumaOf(t, d))
 	}
 	for n := range 5 {
 		f := weave(t, pool, in, n)
-		got, err := c.Convert(f)
+		got, err := convert(c, f)
 		f.Release()
 		if err != nil {
 			t.Fatal(err)
@@ -234,6 +249,70 @@ func deinterlace(t *testing.T, fourcc media.FourCC, order media.FieldOrder) {
 	}
 }
 
+// lumaOf returns the upper eight bits of luma.
+func lumaOf(t *testing.T, f *media.Frame) []byte {
+	t.Helper()
+	all := rows(t, f)
+	n := f.Format.Width * f.Format.Height
+	if f.Format.FourCC.Depth() == 8 {
+		return all[:n]
+	}
+	out := make([]byte, n)
+	for i := range out {
+		out[i] = all[2*i+1]
+	}
+	return out
+}
+
+// With fields, each becomes a picture of its own moment, at twice the rate.
+func TestDeinterlaceFields(t *testing.T) {
+	for _, order := range []media.FieldOrder{media.TopFieldFirst, media.BottomFieldFirst} {
+		in := encodertest.Format(640, 360, media.UYVY)
+		in.Field, in.Rate = order, media.Rational{Num: 25, Den: 1}
+		c, err := NewConverter(in, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := encodertest.Format(640, 360, media.YU12)
+		want.Rate = media.Rational{Num: 50, Den: 1}
+		if c.Format() != want {
+			t.Errorf("makes %+v", c.Format())
+		}
+		pool, drawn := media.NewPool(in, 1), media.NewPool(encodertest.Format(640, 360, media.YU12), 1)
+		number := 0
+		for n := range 6 {
+			f := weave(t, pool, in, n)
+			got, err := c.Convert(f)
+			f.Release()
+			if err != nil || n > 0 && len(got) != 2 {
+				t.Fatalf("picture %d makes %d, %v", n, len(got), err)
+			}
+			for _, p := range got {
+				right := drawn.Get()
+				if err := encoder.DrawPattern(right, number, 0); err != nil {
+					t.Fatal(err)
+				}
+				if psnr := encodertest.PSNR(lumaOf(t, p), lumaOf(t, right)); number > 2 && psnr < 28 {
+					t.Errorf("field %d: %.1f dB of its own moment", number, psnr)
+				}
+				right.Release()
+				at := encodertest.Stamp(number / 2)
+				if number%2 == 1 {
+					at += (encodertest.Stamp(number/2+1) - at) / 2
+				}
+				if off := p.PTS - at; p.Format != want || p.Seq != uint32(number) || off.Abs() > time.Microsecond {
+					t.Errorf("field %d: %+v number %d, %v off", number, p.Format, p.Seq, off)
+				}
+				p.Release()
+				number++
+			}
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // FuzzJPEG: no bytes from a cable crash the decoder's caller; a picture that is taken has the right size.
 func FuzzJPEG(f *testing.F) {
 	var b bytes.Buffer
@@ -242,14 +321,14 @@ func FuzzJPEG(f *testing.F) {
 	f.Add([]byte{0xff, 0xd8, 0xff, 0xd9})
 	in := encodertest.Format(32, 16, media.MJPG)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := NewConverter(in)
+		c, err := NewConverter(in, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
 		frame := jpegFrame(in, 0, data)
 		defer frame.Release()
-		got, err := c.Convert(frame)
+		got, err := convert(c, frame)
 		if err != nil {
 			return
 		}
@@ -277,14 +356,14 @@ func BenchmarkConvert(b *testing.B) {
 	_ = encoder.DrawPattern(woven, 0, 4)
 	for name, f := range map[string]*media.Frame{"MJPG": jpg, "1080i UYVY": woven} {
 		b.Run(name, func(b *testing.B) {
-			c, err := NewConverter(f.Format)
+			c, err := NewConverter(f.Format, false)
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer c.Close()
 			for n := 0; b.Loop(); n++ {
 				f.PTS = encodertest.Stamp(n)
-				got, err := c.Convert(f)
+				got, err := convert(c, f)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -115,7 +115,7 @@ func wrap(f *C.AVFrame) (*media.Frame, error) {
 			format.Range = media.RangeLimited
 		}
 	case C.AV_PIX_FMT_YUVJ420P:
-	case C.AV_PIX_FMT_YUV420P10LE:
+	case C.AV_PIX_FMT_YUV420P10LE, C.AV_PIX_FMT_P010LE:
 		format.FourCC, format.Range = media.P010, media.RangeLimited
 	default:
 		return nil, fmt.Errorf("decode: pixel format %s is not 4:2:0 of 8 or 10 bits", C.GoString(C.av_get_pix_fmt_name(int32(f.format))))
@@ -137,16 +137,12 @@ func wrap(f *C.AVFrame) (*media.Frame, error) {
 	case C.AVCOL_TRC_ARIB_STD_B67:
 		format.Transfer = media.TransferHLG
 	}
-	if format.FourCC == media.P010 {
+	if f.format == C.AV_PIX_FMT_YUV420P10LE {
 		return interleave(f, format), nil
 	}
-	planes := make([]media.Plane, 3)
-	for i := range planes {
-		rows := format.Height
-		if i > 0 {
-			rows = (rows + 1) / 2
-		}
-		planes[i] = media.Plane{FD: -1, Stride: int(f.linesize[i]), Len: int(f.linesize[i]) * rows}
+	planes, _ := format.Packed()
+	for i, p := range planes {
+		planes[i] = media.Plane{FD: -1, Stride: int(f.linesize[i]), Len: int(f.linesize[i]) * (p.Len / p.Stride)}
 	}
 	frame := media.NewFrame(format, planes, picture{f})
 	frame.PTS = time.Duration(f.pts)

@@ -33,7 +33,7 @@ func (*Decoder) Drain() ([]*media.Frame, error) { return nil, errMissing }
 func (*Decoder) Close() error { return nil }
 
 // NewConverter returns nil for pictures that encoders take as they are, else ErrUnavailable.
-func NewConverter(in media.VideoFormat) (encoder.Converter, error) {
+func NewConverter(in media.VideoFormat, _ bool) (encoder.Converter, error) {
 	if in.FourCC == media.MJPG || in.Field != media.Progressive {
 		return nil, fmt.Errorf("convert %v: %w", in, errMissing)
 	}

@@ -23,7 +23,7 @@ type doubler struct {
 func (d *doubler) Format() media.VideoFormat { return d.format }
 func (d *doubler) Close() error              { *d.closed++; return nil }
 
-func (d *doubler) Convert(f *media.Frame) (*media.Frame, error) {
+func (d *doubler) Convert(f *media.Frame) ([]*media.Frame, error) {
 	if d.bad(f.Seq) {
 		return nil, errors.New("torn")
 	}
@@ -32,7 +32,7 @@ func (d *doubler) Convert(f *media.Frame) (*media.Frame, error) {
 		return nil, errors.New("no room")
 	}
 	out.PTS, out.Seq = f.PTS, f.Seq
-	return out, nil
+	return []*media.Frame{out}, nil
 }
 
 func doubled(r *rig, bad func(uint32) bool) (closed *int) {
@@ -81,6 +81,38 @@ func TestConvertedSource(t *testing.T) {
 		sleep(2 * time.Second)
 		if st := r.Status(); st.Video.Format.Height != 36 || !st.Video.Signal || *closed != 1 || st.Uplinks[0].Connects != 1 {
 			t.Errorf("closed %d: %+v", *closed, st.Video)
+		}
+	})
+}
+
+// A weaver makes two pictures of one, half an interval apart.
+type weaver struct{ doubler }
+
+func (w *weaver) Convert(f *media.Frame) ([]*media.Frame, error) {
+	first, second := w.pool.Get(), w.pool.Get()
+	first.PTS, first.Seq = f.PTS, 2*f.Seq
+	second.PTS, second.Seq = f.PTS+20*time.Millisecond, 2*f.Seq+1
+	return []*media.Frame{first, second}, nil
+}
+
+// Of two pictures that one becomes, both are coded, each at its time: 25 pictures of two fields are 50 a second.
+func TestSourceOfFields(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer("a")
+		r := start(t, func(r *rig) {
+			open := r.spec.Video.Open
+			r.spec.Video.Open = func(ctx context.Context) (device.Source, error) {
+				src, err := open(ctx)
+				return Converted(src, func(in media.VideoFormat) (encoder.Converter, error) {
+					in.Rate.Num *= 2
+					return &weaver{doubler{pool: media.NewPool(in, 8), format: in, closed: new(int)}}, nil
+				}), err
+			}
+		}, p)
+		sleep(4 * time.Second)
+		st := r.Status()
+		if st.Video.Lost+st.Video.Replaced+st.Video.Late != 0 || st.Encoder.Rate < 49 || st.Encoder.Rate > 51 {
+			t.Errorf("%.1f pictures a second coded, %d lost, %d replaced, %d late", st.Encoder.Rate, st.Video.Lost, st.Video.Replaced, st.Video.Late)
 		}
 	})
 }
