@@ -178,7 +178,6 @@ func (c *audioCoder) encode(s *media.Audio) bool {
 		var packets []*media.Packet
 		packets, err = c.enc.Encode(s)
 		for _, p := range packets {
-			p.Track = audioTrack
 			c.audio.out.add(clock.Now(), len(p.Data))
 			c.audio.fanout.push(p, c.Track.Codec)
 		}

@@ -43,11 +43,14 @@ type capture struct {
 	setting *setting[Video]
 	split   *splitter
 	slate   Slate
+	pass    *passing // for a source that comes coded
+	tracks  *tracks
 
 	mu     sync.Mutex
 	source Video
 	format media.VideoFormat // of the last picture, or the configured one
 	last   time.Duration     // when the last picture of the source came
+	drawn  time.Duration     // PTS of the last picture that was decoded, or stood in
 	shown  shown
 	reason error         // why there is no picture
 	wake   chan struct{} // runSlate looks again
@@ -79,8 +82,15 @@ func (c *capture) work(ctx context.Context, v Video) {
 	c.last = clock.Now()
 	if first {
 		c.last += slateAtBoot - slateAfter
+		if v.Coded != nil { // which has a connection to make and a key frame to wait for
+			c.last += codedAtBoot
+		}
 	}
 	c.mu.Unlock()
+	if v.Coded != nil {
+		c.tracks.expectPass(v.Coded.Never)
+		defer c.pass.stop()
+	}
 
 	var slate sync.WaitGroup
 	defer slate.Wait()
@@ -89,7 +99,11 @@ func (c *capture) work(ctx context.Context, v Video) {
 	slate.Go(func() { c.runSlate(ctx) })
 	task := supervise.Task{Name: "source", Log: c.log.With("device", v.Name), Backoff: sourceBackoff}
 	_ = task.Keep(ctx, func(ctx context.Context) error {
-		err := c.once(ctx, v)
+		once := c.once
+		if v.Coded != nil {
+			once = c.onceCoded
+		}
+		err := once(ctx, v)
 		if ctx.Err() == nil {
 			c.trouble(err)
 		}
@@ -110,7 +124,11 @@ func (c *capture) once(ctx context.Context, v Video) (err error) {
 		err = errors.Join(err, src.Close())
 	}()
 	for {
-		format, err := c.start(ctx, src, v)
+		var format media.VideoFormat
+		err := c.start(ctx, v, func(ctx context.Context) (err error) {
+			format, err = src.Start(ctx)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -131,13 +149,13 @@ func (c *capture) once(ctx context.Context, v Video) (err error) {
 }
 
 // start starts the source, and shows why while there is no signal.
-func (c *capture) start(ctx context.Context, src device.Source, v Video) (media.VideoFormat, error) {
+func (c *capture) start(ctx context.Context, v Video, begin func(context.Context) error) error {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
-		format, err := src.Start(ctx)
+		err := begin(ctx)
 		if err == nil || ctx.Err() != nil || !errors.Is(err, device.ErrNoSignal) {
-			return format, err
+			return err
 		}
 		c.log.Info("waiting for a signal", "device", v.Name, "reason", err)
 		c.trouble(err)
@@ -290,6 +308,9 @@ func (c *capture) quiet() (media.VideoFormat, time.Duration, error) {
 	defer c.mu.Unlock()
 	interval := c.format.Rate.Interval()
 	due := c.last + max(slateAfter, 3*interval)
+	if c.source.Coded != nil {
+		due = c.last + max(slateAfterCoded, 3*interval)
+	}
 	if definite(c.reason) {
 		due = c.last + interval
 	}
@@ -310,7 +331,7 @@ func (c *capture) putSlate(still Still, format media.VideoFormat) time.Duration 
 	}
 	now := clock.Now()
 	c.mu.Lock()
-	if now <= c.shown.pts && c.shown.pts != 0 {
+	if c.reason == nil || now <= c.shown.pts && c.shown.pts != 0 { // a picture came meanwhile, or is still to be shown
 		c.mu.Unlock()
 		return interval
 	}
@@ -324,7 +345,11 @@ func (c *capture) putSlate(still Still, format media.VideoFormat) time.Duration 
 	c.count.slate++
 	c.shown.seq++
 	f := still.Frame(pts, c.shown.seq)
+	put := func() { c.split.put(f, cut) }
+	if c.source.Coded != nil {
+		put = c.stand(f, cut)
+	}
 	c.mu.Unlock()
-	c.split.put(f, cut)
+	put()
 	return max(pts+interval-now, time.Millisecond)
 }

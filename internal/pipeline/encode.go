@@ -36,15 +36,15 @@ var errEncoderStuck = errors.New("the encoder took pictures and made nothing of 
 
 // encode is the stage between the slot and the destinations' queues.
 type encode struct {
-	log      *slog.Logger
-	health   *health.Set
-	setting  *setting[Encoder]
-	rid      string // of the rendition, empty for the main encode
-	slot     *slot
-	split    *splitter
-	fanout   *fanout
-	tracks   *tracks
-	reserved func() int // bit/s of the sound
+	log     *slog.Logger
+	health  *health.Set
+	setting *setting[Encoder]
+	rid     string // of the rendition, empty for the main encode
+	slot    *slot
+	split   *splitter
+	fanout  *fanout
+	tracks  *tracks
+	emit    func(*media.Packet, media.Codec) // what is made; nil: to the destinations
 
 	rank     int // of the back end to try first
 	governor governor
@@ -117,7 +117,7 @@ func (e *encode) once(ctx context.Context) (err error) {
 // code gives one picture to the encoder that it needs: c, or a new one.
 func (e *encode) code(ctx context.Context, fail context.CancelCauseFunc, c *coder, f *media.Frame, key bool) (*coder, error) {
 	want, _ := e.setting.get()
-	e.governor = e.governor.next(limits{want.Floor, want.Params.Bitrate, e.reserved()}, e.split.feedback.smallest(e.rid), f.PTS)
+	e.governor = e.governor.next(limits{want.Floor, want.Params.Bitrate}, e.split.feedback.smallest(e.rid), f.PTS)
 	want.Params.Bitrate = e.governor.told
 	e.note(func(st *encodeState) { st.target = e.governor.told; st.progress++ })
 
@@ -267,15 +267,19 @@ func (e *encode) read(ctx context.Context, c *coder) {
 			return
 		}
 		c.came()
-		p.Track = videoTrack
 		e.out.add(clock.Now(), len(p.Data))
 		if p.Key {
 			e.note(func(st *encodeState) { st.keys++ })
+			e.split.keyed(e.rid, p.PTS)
 		}
 		if want, _ := e.setting.get(); want.Timecode {
 			stamped := *p
 			stamped.Data = sei.StampUTC(codec, p.Data, clock.Wall(p.PTS))
 			p = &stamped
+		}
+		if e.emit != nil {
+			e.emit(p, codec)
+			continue
 		}
 		e.fanout.pushPicture(p, codec, e.rid)
 	}

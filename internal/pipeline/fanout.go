@@ -29,7 +29,8 @@ type fanout struct {
 type out struct {
 	tracks  []media.Track
 	queue   *media.Queue
-	started bool          // a key frame came: a destination sees none of the pictures before it
+	started uint64        // bit set of the tracks of pictures that a key frame came of: a destination sees none of those before it
+	paused  uint64        // and of those that its path has no room for
 	asked   time.Duration // PTS at which its queue last asked for a key frame
 }
 
@@ -48,6 +49,15 @@ func (f *fanout) add(name string, tracks []media.Track) *media.Queue {
 	return q
 }
 
+// reroute has a destination get these tracks from their next key frame on, in the Queue that it has.
+func (f *fanout) reroute(name string, tracks []media.Track) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if o := f.outs[name]; o != nil {
+		o.tracks, o.started = tracks, 0
+	}
+}
+
 func (f *fanout) remove(name string, err error) {
 	f.mu.Lock()
 	o := f.outs[name]
@@ -61,9 +71,11 @@ func (f *fanout) remove(name string, err error) {
 	}
 }
 
-// has tells whether a track of this codec and rendition is among those chosen.
-func (o *out) has(c media.Codec, rid string) bool {
-	return slices.ContainsFunc(o.tracks, func(t media.Track) bool { return t.Codec == c && t.RID == rid })
+// index returns which of the tracks chosen has this codec and rendition; -1: none.
+func (o *out) index(c media.Codec, rendition string) int {
+	return slices.IndexFunc(o.tracks, func(t media.Track) bool {
+		return t.Codec == c && (c.Audio() || renditionOf(t) == rendition)
+	})
 }
 
 // wants tells whether a destination has chosen sound of this codec.
@@ -71,7 +83,7 @@ func (f *fanout) wants(c media.Codec) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, o := range f.outs {
-		if o.has(c, "") {
+		if o.index(c, "") >= 0 {
 			return true
 		}
 	}
@@ -82,23 +94,52 @@ func (f *fanout) wants(c media.Codec) bool {
 func (f *fanout) push(p *media.Packet, c media.Codec) { f.pushPicture(p, c, "") }
 
 // pushPicture gives a packet to those that have chosen its codec and rendition. It never blocks.
-func (f *fanout) pushPicture(p *media.Packet, c media.Codec, rid string) {
+func (f *fanout) pushPicture(p *media.Packet, c media.Codec, rendition string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, o := range f.outs {
-		if !o.has(c, rid) {
+		i := o.index(c, rendition)
+		if i < 0 || c.Video() && !o.begin(p, 1<<i) {
 			continue
 		}
-		if c.Video() && !o.started {
-			if !p.Key {
-				continue
-			}
-			o.started = true
+		own := p
+		if int(p.Track) != i {
+			moved := *p
+			moved.Track = uint8(i)
+			own = &moved
 		}
-		if _, needKey := o.queue.Push(p); needKey != 0 && (p.PTS-o.asked).Abs() >= overflowKeys {
+		if _, needKey := o.queue.Push(own); needKey != 0 && (p.PTS-o.asked).Abs() >= overflowKeys {
 			o.asked = p.PTS
-			f.feedback.put(name, media.Feedback{KeyFrame: true})
+			f.feedback.put(name, media.Feedback{KeyFrame: true, Tracks: needKey})
 		}
+	}
+}
+
+// begin tells whether a packet of the track with this bit goes to the destination: not while the track is paused, and after that
+// from a key frame on.
+func (o *out) begin(p *media.Packet, bit uint64) bool {
+	switch {
+	case o.paused&bit != 0:
+		o.started &^= bit
+	case p.Key:
+		o.started |= bit
+	}
+	return o.started&bit != 0
+}
+
+// tell takes what a destination says, and pauses those of its tracks that its path has no room for.
+func (f *fanout) tell(name string, said media.Feedback) {
+	paused := f.feedback.put(name, said)
+	f.mu.Lock()
+	o := f.outs[name]
+	var resumed uint64
+	if o != nil {
+		resumed = o.paused &^ paused
+		o.paused = paused
+	}
+	f.mu.Unlock()
+	if resumed != 0 {
+		f.feedback.put(name, media.Feedback{KeyFrame: true, Tracks: resumed})
 	}
 }
 

@@ -23,10 +23,9 @@ type governor struct {
 // limits are what the configuration allows.
 type limits struct {
 	floor, ceiling int // of the video, bit/s
-	reserved       int // bit/s of what shares the path: sound
 }
 
-// next is the whole control: from the state, the smallest capacity among the destinations that count (bit/s of all media;
+// next is the whole control: from the state, the least that a destination that counts leaves to these pictures (bit/s;
 // 0: no opinion) and the time it makes the next state. The bitrate falls at once and climbs slowly.
 func (g governor) next(l limits, carries int, now time.Duration) governor {
 	ceiling := float64(max(l.ceiling, 1))
@@ -36,7 +35,7 @@ func (g governor) next(l limits, carries int, now time.Duration) governor {
 	}
 	goal := ceiling
 	if carries > 0 {
-		goal = min(max(float64(carries)*headroom-float64(l.reserved), floor), ceiling)
+		goal = min(max(float64(carries), floor), ceiling)
 	}
 	step := min(now-g.lastTime, longStep)
 	switch {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-var box = limits{floor: 200_000, ceiling: 2_500_000, reserved: 128_000}
+var box = limits{floor: 200_000, ceiling: 2_500_000}
 
 // drive calls next 30 times a second.
 func drive(g governor, carries int, from, d time.Duration) (governor, time.Duration, int) {
@@ -27,8 +27,8 @@ func TestGovernorFallsAtOnceAndClimbsSlowly(t *testing.T) {
 		t.Fatalf("begins at %d", g.told)
 	}
 	g = g.next(box, 800_000, now)
-	if want := int(800_000*headroom) - box.reserved; g.told != want {
-		t.Fatalf("falls to %d, want %d", g.told, want)
+	if g.told != 800_000 {
+		t.Fatalf("falls to %d", g.told)
 	}
 	low := g.told
 	g, now, _ = drive(g, 5_000_000, now, 900*time.Millisecond)

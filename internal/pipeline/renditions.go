@@ -26,7 +26,7 @@ func (r *renditions) work(ctx context.Context, list []Rendition) {
 	var group sync.WaitGroup
 	var running []*encode
 	for _, spec := range list {
-		slot := r.split.add()
+		slot := r.split.add(spec.Name)
 		e := r.encode(spec.Name, spec.Encoder, slot)
 		running = append(running, e)
 		group.Go(func() {

@@ -31,6 +31,8 @@ type Session struct {
 	uplinks  *uplinks
 
 	renditions *renditions
+	pass       *passing
+	standIn    *encode // of the slate, where the source's own packets go out
 }
 
 // New returns a Session that works by spec once Run is called. Conditions go to set.
@@ -38,7 +40,9 @@ func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
 	s := &Session{log: log, feedback: newFeedback(), tracks: newTracks()}
 	s.split = newSplitter(s.feedback)
 	s.fanout = newFanout(s.feedback)
-	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), split: s.split, slate: slate, wake: make(chan struct{}, 1)}
+	s.pass = &passing{log: log, health: set, fanout: s.fanout, tracks: s.tracks, slot: newSlot(), standIn: newSetting(Encoder{})}
+	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), split: s.split, slate: slate, wake: make(chan struct{}, 1),
+		pass: s.pass, tracks: s.tracks}
 	s.audio = &audio{log: log, health: set, setting: newSetting(spec.Audio), fanout: s.fanout, tracks: s.tracks}
 	s.tracks.audio = spec.Audio.tracks() // before the first destination asks
 	encoder := func(rid string, spec Encoder, from *slot) *encode {
@@ -47,9 +51,13 @@ func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
 			log = log.With("rendition", rid)
 		}
 		return &encode{log: log, health: set, setting: newSetting(spec), rid: rid, slot: from, split: s.split,
-			fanout: s.fanout, tracks: s.tracks, reserved: s.audio.bitrate}
+			fanout: s.fanout, tracks: s.tracks}
 	}
 	s.encode = encoder("", spec.Encoder, s.split.main())
+	s.standIn = encoder(sourceRID, Encoder{}, s.pass.slot)
+	s.standIn.setting, s.standIn.emit = s.pass.standIn, s.pass.stood
+	s.feedback.level, s.feedback.reserved = s.level, s.audio.bitrate
+	s.split.gop = func() time.Duration { want, _ := s.encode.setting.get(); return want.Params.GOP }
 	s.renditions = &renditions{setting: newSetting(spec.Renditions), split: s.split, tracks: s.tracks, encode: encoder}
 	s.uplinks = &uplinks{log: log, health: set, setting: newSetting(spec.Uplinks), feedback: s.feedback, fanout: s.fanout, tracks: s.tracks,
 		orders: map[string]bool{}}
@@ -60,11 +68,13 @@ func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
 // retried; an error means that a stage could not be stopped. Stopping takes 14 s at the most.
 func (s *Session) Run(ctx context.Context) error {
 	defer s.split.clear()
+	defer s.pass.slot.clear()
 	g := supervise.NewGroup(s.log)
 	g.Add("capture", captureStop, s.capture.run)
 	g.Add("audio", audioStop, s.audio.run)
 	g.Add("encoder", encodeStop, s.encode.run)
 	g.Add("renditions", encodeStop, s.renditions.run)
+	g.Add("slate encoder", encodeStop, s.standIn.run)
 	g.Add("uplinks", uplinksStop, s.uplinks.run)
 	return g.Run(ctx)
 }
@@ -83,12 +93,28 @@ func (s *Session) Apply(spec Spec) {
 	s.uplinks.setting.set(spec.Uplinks)
 }
 
+// level returns what a rendition's encoder may use.
+func (s *Session) level(rendition string) level {
+	from := []*encode{s.encode}
+	if rendition != "" {
+		from = s.renditions.all()
+	}
+	for _, e := range from {
+		if e.rid == rendition {
+			want, _ := e.setting.get()
+			return level{want.Floor, want.Params.Bitrate}
+		}
+	}
+	return level{}
+}
+
 // Progress rises for as long as the Session does its work: with each picture that reaches the encoder, and with each attempt
 // to get one going that fails with an error. It stands still when something hangs.
 func (s *Session) Progress() uint64 {
+	passed := s.pass.status().packets
 	s.encode.mu.Lock()
 	defer s.encode.mu.Unlock()
-	return s.encode.now.progress
+	return s.encode.now.progress + passed
 }
 
 // KeyFrame asks for a key frame as a destination would.

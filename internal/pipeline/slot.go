@@ -9,7 +9,8 @@ import (
 
 // A slot holds the one picture that waits for the encoder: the newest.
 type slot struct {
-	ready chan struct{}
+	rendition string // of the encode that takes from it
+	ready     chan struct{}
 
 	mu       sync.Mutex
 	frame    *media.Frame

@@ -28,6 +28,8 @@ type Video struct {
 	Name string // for people: "/dev/video0"
 	Key  any
 	Open func(ctx context.Context) (device.Source, error)
+	// Coded, if set, is used instead of Open.
+	Coded *Coded
 	// Format is what the slate is drawn in until the source has delivered a picture.
 	Format media.VideoFormat
 }
@@ -36,7 +38,8 @@ type Video struct {
 type Audio struct {
 	Name string
 	Key  any
-	// Open opens the source, whose sound is at 48 kHz with any number of channels; nil: there is no sound.
+	// Open opens the source, whose sound is at 48 kHz with any number of channels; nil: there is no sound but perhaps that of
+	// Video.Coded.
 	Open  func(ctx context.Context) (device.AudioSource, error)
 	Mix   sound.Mix     // the channels that stereo is made of
 	Gain  float64       // dB
@@ -78,11 +81,19 @@ type Uplink struct {
 	Carries []media.Codec
 	// Rendition names the pictures that it gets; empty: the main encoder's.
 	Rendition string
+	// Layers name further renditions that it gets beside it, as layers of one picture (simulcast). What its path carries is divided
+	// among them, the smallest first. Its tracks have the renditions' names as RIDs, the main encode's MainLayer.
+	Layers []string
 	// BackupOf names the destination that this one stands in for: it runs only while that one is down.
 	BackupOf string
 	Manual   bool // it is stopped until Start
 	Aside    bool // the bitrate does not follow what its path carries
+	// InOrder: it takes pictures in display order only, no B-frames.
+	InOrder bool
 }
+
+// MainLayer is the RID of the main encode where it is one of several layers.
+const MainLayer = "main"
 
 // A Still is a picture that can be sent again and again.
 type Still interface {

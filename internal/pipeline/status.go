@@ -31,6 +31,9 @@ type VideoStatus struct {
 	Lost     uint64            // missing in the source's own count
 	Replaced uint64            // newer ones came before the encoder took them
 	Late     uint64            // with a PTS that had passed
+	Codec    media.Codec       // of a source that comes coded
+	BFrames  bool              // which it has
+	Decoding bool              // because somebody needs pictures
 }
 
 // AudioStatus is the input for sound with its encoder.
@@ -73,9 +76,12 @@ type UplinkStatus struct {
 	Losses   uint64
 	Dropped  uint64 // packets that waited too long
 	BackupOf string
-	Codecs   []media.Codec // of its tracks, while it is connecting or connected
-	Bitrate  float64       // bit/s that left, measured; 0 where the Sender does not report
-	Sent     uplink.Stats  // what the Sender reports
+	// Renditions are what it gets, of which Paused are those that its path has no room for now; "" is the main encode.
+	Renditions, Paused []string
+	Codecs             []media.Codec // of its tracks, while it is connecting or connected
+	Pictures           string        // where the source comes coded: "passed through", or "re-encoded: " and why
+	Bitrate            float64       // bit/s that left, measured; 0 where the Sender does not report
+	Sent               uplink.Stats  // what the Sender reports
 }
 
 // Status returns what the Session does now.
@@ -90,9 +96,11 @@ func (s *Session) Status() Status {
 
 func (c *capture) status(now time.Duration) VideoStatus {
 	frames, _, rate, _ := c.frames.read(now)
+	coded := c.pass.status()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := VideoStatus{Name: c.source.Name, Signal: c.reason == nil && frames > 0, Format: c.format, Rate: rate, Frames: frames,
+	st := VideoStatus{Codec: coded.codec, BFrames: coded.reordered, Decoding: coded.decoding,
+		Name: c.source.Name, Signal: c.reason == nil && frames > 0, Format: c.format, Rate: rate, Frames: frames,
 		Slates: c.count.slate, Lost: c.count.lost, Late: c.count.late, Replaced: c.split.main().dropped()}
 	if c.reason != nil {
 		st.Reason = c.reason.Error()
@@ -145,9 +153,11 @@ func (u *uplinks) status() []UplinkStatus {
 	drops := u.fanout.drops()
 	list := []UplinkStatus{}
 	for _, l := range links {
+		carries, paused := u.feedback.of(l.spec.Name)
 		l.mu.Lock()
-		st := UplinkStatus{Name: l.spec.Name, State: l.state, Since: l.since, Next: l.next, Carries: u.feedback.of(l.spec.Name),
-			Connects: l.connects, Losses: l.losses, Dropped: drops[l.spec.Name], BackupOf: l.spec.BackupOf, Codecs: l.codecs}
+		st := UplinkStatus{Name: l.spec.Name, State: l.state, Since: l.since, Next: l.next, Carries: carries, Paused: paused,
+			Renditions: append([]string{l.spec.Rendition}, l.spec.Layers...), Connects: l.connects, Losses: l.losses, Dropped: drops[l.spec.Name], BackupOf: l.spec.BackupOf, Codecs: l.codecs,
+			Pictures: u.tracks.way(l.spec.Name)}
 		_, _, _, st.Bitrate = l.out.read(clock.Now())
 		if l.reporter != nil {
 			st.Sent = l.reporter.Stats()

@@ -198,6 +198,7 @@ func (u *uplinks) keep(ctx context.Context, l *link) {
 		l.next = time.Now().Add(delay)
 		l.mu.Unlock()
 	}}
+	defer u.tracks.leave(l.spec.Name)
 	_ = task.Keep(ctx, func(ctx context.Context) (err error) {
 		if sender == nil {
 			if sender, err = l.spec.Open(l.log); err != nil {
@@ -242,7 +243,7 @@ func (u *uplinks) lost(l *link, err error) error {
 // once makes one connection, or several while only the tracks change under it.
 func (u *uplinks) once(ctx context.Context, l *link, sender uplink.Sender) error {
 	for {
-		offered, changed, err := u.tracks.wait(ctx, l.spec.Rendition)
+		offered, changed, err := u.tracks.wait(ctx, l.spec)
 		if err != nil {
 			return err
 		}
@@ -255,19 +256,24 @@ func (u *uplinks) once(ctx context.Context, l *link, sender uplink.Sender) error
 		watch := make(chan struct{})
 		go func() {
 			defer close(watch)
-			for {
+			for tracks := tracks; ; {
 				select {
 				case <-changed:
 				case <-inner.Done():
 					return
 				}
-				offered, changed = u.tracks.offer(l.spec.Rendition)
-				if offered == nil {
-					continue
+				offered, changed = u.tracks.offer(l.spec)
+				if len(offered.video) < len(renditionsOf(tracks)) {
+					continue // one is being replaced
 				}
-				if now, _, err := choose(offered, l.spec.Carries); err != nil || !alike(now, tracks) { // what it has changed
+				now, _, err := choose(offered, l.spec.Carries)
+				if err != nil || !alike(presented(now), presented(tracks)) { // what it has changed
 					cancel()
 					return
+				}
+				if now[0].RID != tracks[0].RID {
+					u.reroute(l, now)
+					tracks = now
 				}
 			}
 		}()
@@ -287,14 +293,14 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 	l.enter(Connecting, nil)
 	queue := u.fanout.add(name, tracks)
 	defer u.fanout.remove(name, io.EOF)
-	u.feedback.join(name, l.spec.Rendition, l.spec.Aside)
+	u.feedback.join(name, renditionsOf(tracks), l.spec.Aside)
 	defer u.feedback.leave(name)
 	defer u.measure(l, sender, tracks)()
 	return sender.Run(ctx, uplink.Program{
-		Tracks:   tracks,
+		Tracks:   presented(tracks),
 		Packets:  queue,
 		Wall:     clock.Wall,
-		Feedback: func(f media.Feedback) { u.feedback.put(name, f) },
+		Feedback: func(f media.Feedback) { u.fanout.tell(name, f) },
 		Connected: func() {
 			u.feedback.put(name, media.Feedback{KeyFrame: true})
 			l.enter(Connected, nil)
