@@ -38,7 +38,7 @@ func (l ladder) next(levels []level, room int, now time.Duration) ladder {
 	floors, ceilings, live := levels[0].floor, levels[0].ceiling, 1
 	for i := 1; i < n; i++ {
 		need := float64(levels[i].floor)
-		trying := i == was-1 && now < l.trial
+		trying := i == was-1 && l.trial != 0 && now < l.trial
 		if i >= was {
 			need *= resume
 		}

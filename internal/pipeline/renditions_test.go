@@ -101,3 +101,100 @@ func TestRenditionsChange(t *testing.T) {
 		}
 	})
 }
+
+// times returns the PTS of a track's pictures, and of its key frames.
+func times(packets []*media.Packet, track uint8) (all, keys []time.Duration) {
+	for _, p := range packets {
+		if p.Track == track {
+			all = append(all, p.PTS)
+			if p.Key {
+				keys = append(keys, p.PTS)
+			}
+		}
+	}
+	return all, keys
+}
+
+// A destination gets several renditions as layers of one picture. A key frame that is asked of one is made in that one alone, after
+// which they are in step again; what the path carries is divided, and the larger layer pauses rather than harm the smaller.
+func TestLayers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b := newPeer("a"), newPeer("b")
+		m := &mic{}
+		r := start(t, func(r *rig) {
+			withLow(r)
+			r.spec.Audio = m.audio()
+			r.spec.Renditions[0].Encoder.Params.Codec = media.H264
+			r.spec.Uplinks[0].Layers = []string{"low"}
+		}, a, b)
+		take := func() []*media.Packet {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			list := a.packets
+			a.packets = nil
+			return list
+		}
+		sleep(time.Second)
+		take()
+		var rids []string
+		for _, track := range a.tracks {
+			rids = append(rids, track.RID)
+		}
+		if runs, _ := a.count(); !slices.Equal(rids, []string{MainLayer, "low", ""}) || !a.tracks[2].Codec.Audio() || runs != 1 {
+			t.Fatalf("tracks %+v in %d connections", a.tracks, runs)
+		}
+		sleep(4 * time.Second)
+		got := take()
+		high, highKeys := times(got, 0)
+		low, lowKeys := times(got, 1)
+		if sound, _ := times(got, 2); len(sound) < 100 || !slices.Equal(high, low) || len(high) < 90 || !slices.Equal(highKeys, lowKeys) || len(highKeys) < 2 {
+			t.Errorf("%d and %d pictures, key frames %v and %v", len(high), len(low), highKeys, lowKeys)
+		}
+
+		a.feedback(media.Feedback{KeyFrame: true, Tracks: 0b10})
+		sleep(300 * time.Millisecond)
+		got = take()
+		_, highKeys = times(got, 0)
+		if _, lowKeys = times(got, 1); len(lowKeys) != 1 || len(highKeys) > 1 || slices.Equal(highKeys, lowKeys) {
+			t.Errorf("key frames %v and %v, asked of the second", highKeys, lowKeys)
+		}
+		sleep(2100 * time.Millisecond)
+		take()
+		sleep(4 * time.Second)
+		got = take()
+		_, highKeys = times(got, 0)
+		if _, lowKeys = times(got, 1); !slices.Equal(highKeys, lowKeys) || len(highKeys) != 2 {
+			t.Errorf("key frames %v and %v: not in step again", highKeys, lowKeys)
+		}
+
+		a.feedback(media.Feedback{Bitrate: 1_500_000})
+		sleep(100 * time.Millisecond)
+		st := r.Status()
+		sum := st.Encoder.Target + st.Renditions[0].Target
+		if st.Renditions[0].Target < 490_000 || sum > 1_425_000 || sum < 1_250_000 {
+			t.Errorf("targets %d and %d", st.Encoder.Target, st.Renditions[0].Target)
+		}
+		a.feedback(media.Feedback{Bitrate: 250_000})
+		sleep(500 * time.Millisecond)
+		take()
+		sleep(time.Second)
+		got = take()
+		high, _ = times(got, 0)
+		if low, _ = times(got, 1); len(high) != 0 || len(low) < 20 {
+			t.Errorf("%d large and %d small pictures on a narrow path", len(high), len(low))
+		}
+		if up := r.uplink("a"); !slices.Equal(up.Renditions, []string{"", "low"}) || !slices.Equal(up.Paused, []string{""}) {
+			t.Errorf("%+v", up)
+		}
+		a.feedback(media.Feedback{Bitrate: 5_000_000})
+		sleep(time.Second)
+		got = take()
+		high, highKeys = times(got, 0)
+		if len(high) < 15 || len(highKeys) == 0 || highKeys[0] != high[0] {
+			t.Errorf("%d large pictures, key frames %v", len(high), highKeys)
+		}
+		if other := b.got(); len(other) < 200 {
+			t.Errorf("the other destination got %d pictures", len(other))
+		}
+	})
+}
