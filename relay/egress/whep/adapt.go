@@ -24,7 +24,8 @@ type adapter struct {
 	patience time.Duration
 	shortest time.Duration // round trip
 	full     bool          // by the newest report
-	carries  int           // bit/s, from an estimator of bandwidth; 0: there is none, or it has no opinion yet
+	carries  int           // bit/s that the path is known to carry; 0: nobody estimates it
+	limit    int           // bit/s that the path was found to carry when it was full; 0: it was not found full
 }
 
 // hear takes a reception report: the share of packets lost since the last, and the round trip, 0 when it is not known.
@@ -45,7 +46,7 @@ func (a *adapter) next(now time.Time, rates []int) int {
 		a.begun, a.level, a.patience, a.clear = true, highest(rates, firstBitrate), minPatience, now
 	}
 	a.level = min(a.level, top)
-	over := a.carries > 0 && rates[a.level] > a.carries
+	over := a.limit > 0 && rates[a.level] > a.limit
 	switch {
 	case (a.full || over) && a.level > 0 && now.Sub(a.moved) > settle:
 		if now.Sub(a.tried) < trial {
@@ -53,12 +54,15 @@ func (a *adapter) next(now time.Time, rates []int) int {
 		}
 		a.level--
 		if over {
-			a.level = min(a.level, highest(rates, a.carries))
+			a.level = min(a.level, highest(rates, a.limit))
 		}
 		a.moved, a.clear, a.full = now, now, false
 	case !a.full && !over && a.level < top && now.Sub(a.clear) >= a.patience:
-		if a.carries > 0 && rates[a.level+1]+rates[a.level+1]/8 > a.carries {
+		if a.limit > 0 && rates[a.level+1] > a.limit {
 			break // known not to fit
+		}
+		if a.carries > 0 && rates[a.level+1]+rates[a.level+1]/8 > a.carries {
+			break // not known to fit
 		}
 		if now.Sub(a.tried) > 4*trial {
 			a.patience = max(a.patience/2, minPatience)

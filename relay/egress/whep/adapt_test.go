@@ -75,15 +75,15 @@ func TestAdapter(t *testing.T) {
 
 	// With an estimate no trial is needed.
 	p = newPath(200_000, 800_000, 2_500_000)
-	p.a.carries = 1_000_000
+	p.a.carries, p.a.limit = 1_000_000, 1_000_000
 	if l := p.run(30, 0, 50*ms); l != 1 {
 		t.Errorf("level %d where the path carries 1 Mbit/s", l)
 	}
-	p.a.carries = 3_000_000
+	p.a.carries, p.a.limit = 3_000_000, 3_000_000
 	if l := p.run(5, 0, 50*ms); l != 2 {
 		t.Errorf("level %d where the path carries 3 Mbit/s", l)
 	}
-	p.a.carries = 100_000
+	p.a.carries, p.a.limit = 100_000, 100_000
 	if l := p.run(5, 0, 50*ms); l != 0 {
 		t.Errorf("level %d where the path carries 0.1 Mbit/s", l)
 	}

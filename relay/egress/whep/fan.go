@@ -287,7 +287,10 @@ func (f *fan) serveOne(v *viewer) bool {
 	if v.path.UDP() {
 		f.batch.To(&v.path, v.slot)
 	}
-	done := true
+	if v.link.estimate != nil {
+		v.link.now = time.Now()
+	}
+	done := !v.probe(f)
 	for _, o := range v.out {
 		if o == nil {
 			continue
@@ -301,6 +304,7 @@ func (f *fan) serveOne(v *viewer) bool {
 			if o.next <= o.history.key && o.history.next-o.next > catchUpBurst || o.catch.active && o.history.next-o.next > catchUpBurst {
 				limit = catchUpBurst
 			}
+			limit = min(limit, v.link.allow(int(o.history.next-o.next)))
 		}
 		done = v.send(f, o, limit) && done
 	}
@@ -443,7 +447,7 @@ func (f *fan) housekeep(now time.Time) {
 	for _, v := range f.viewers {
 		f.reports(v, now)
 		f.adapt(v, now)
-		if v.waiting && due && !slices.Contains(wanted, v.video.history) {
+		if v.waiting && !v.link.thin && due && !slices.Contains(wanted, v.video.history) {
 			wanted = append(wanted, v.video.history)
 		}
 	}

@@ -89,6 +89,7 @@ func (f *fan) choose(v *viewer, now time.Time) *history {
 
 // adapt begins to move v to the layer that it is to have, if that is another.
 func (f *fan) adapt(v *viewer, now time.Time) {
+	f.follow(v, now)
 	if v.video == nil || len(v.layers) < 2 {
 		return
 	}

@@ -18,6 +18,9 @@ import (
 // captureURI names the header extension that says when a picture was captured.
 const captureURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 
+// transportURI names the header extension that numbers all packets of a viewer, for feedback on each.
+const transportURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+
 // maxSections bounds the media sections of an offer.
 const maxSections = 16
 
@@ -31,6 +34,7 @@ type section struct {
 	feedback         []string // values of a=rtcp-fb
 	nack             bool
 	captureID        uint8
+	transportID      uint8 // of the transport-wide sequence number, where feedback on it is negotiated
 	ssrc, rtxSSRC    uint32
 	rejected         bool // port 0: not audio or video
 	bundled          bool
@@ -304,6 +308,7 @@ func sameMap(a, b string) bool {
 
 // complete adds what goes with a format: RTX, feedback, header extensions, and our SSRCs.
 func (s *section) complete(m *sdp.MediaDescription, maps, fmtps map[uint8]string) {
+	var wide, remb bool
 	for pt, name := range maps {
 		if strings.EqualFold(name, "rtx/90000") && parameters(fmtps[pt])["apt"] == strconv.Itoa(int(s.pt)) {
 			s.rtxPT = pt
@@ -322,22 +327,42 @@ func (s *section) complete(m *sdp.MediaDescription, maps, fmtps map[uint8]string
 				s.feedback = append(s.feedback, value)
 			case "nack pli", "ccm fir":
 				s.feedback = append(s.feedback, value)
+			case "transport-cc":
+				wide = true
+			case "goog-remb":
+				remb = true
 			}
 		case "extmap":
 			id, uri, _ := strings.Cut(a.Value, " ")
 			id, _, _ = strings.Cut(id, "/")
-			if n, err := strconv.ParseUint(id, 10, 8); err == nil && strings.TrimSpace(uri) == captureURI && n > 0 && n < 15 {
+			n, err := strconv.ParseUint(id, 10, 8)
+			if err != nil || n == 0 || n > 14 {
+				continue
+			}
+			switch uri, _, _ = strings.Cut(strings.TrimSpace(uri), " "); {
+			case uri == captureURI:
 				s.captureID = uint8(n)
+			case uri == transportURI && s.kind != "audio": // sound is too little to tell anything
+				s.transportID = uint8(n)
 			}
 		}
 	}
+	if !wide {
+		s.transportID = 0
+	}
 	s.identify()
+	switch {
+	case s.transportID != 0:
+		s.feedback = append(s.feedback, "transport-cc")
+	case remb && s.kind != "audio":
+		s.feedback = append(s.feedback, "goog-remb")
+	}
 }
 
 // identify gives a section that sends its SSRCs, and drops what does not go together.
 func (s *section) identify() {
 	if s.nack && s.rtxPT == 0 {
-		s.captureID = 0 // see outTrack.header
+		s.captureID, s.transportID = 0, 0 // see viewer.header
 	}
 	if !s.nack {
 		s.rtxPT = 0
@@ -365,7 +390,8 @@ func offerPlan(tracks []media.Track) (plan, error) {
 				rtpmap: rtpmap(t), fmtp: fmtpOf(t, nil), captureID: 1, pt: 111}
 			if kind == "video" {
 				s.pt, s.rtxPT, s.nack = 96, 97, true
-				s.feedback = []string{"nack", "nack pli", "ccm fir"}
+				s.transportID = 2
+				s.feedback = []string{"nack", "nack pli", "ccm fir", "transport-cc"}
 			}
 			s.layers = p.alike(tracks, i, func(media.Track) bool { return true })
 			s.identify()
@@ -405,12 +431,11 @@ func (p *plan) accept(answer string) (rtc.Parameters, error) {
 		if !slices.Contains(m.MediaName.Formats, strconv.Itoa(int(s.rtxPT))) {
 			s.rtxPT = 0
 		}
-		s.captureID = 0
-		again := section{pt: s.pt}
+		again := section{pt: s.pt, kind: s.kind}
 		again.complete(m, rtpmaps(m), values(m, "fmtp"))
-		s.nack, s.captureID = again.nack, again.captureID
+		s.nack, s.captureID, s.transportID = again.nack, again.captureID, again.transportID
 		if s.nack && s.rtxPT == 0 {
-			s.captureID = 0
+			s.captureID, s.transportID = 0, 0
 		}
 		if shared == nil {
 			shared = m

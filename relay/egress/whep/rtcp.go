@@ -104,7 +104,7 @@ func (s *session) hear(b []byte) {
 		case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest:
 			s.fan.do(false, func() {
 				s.fan.count.PLIs++
-				if v.video != nil {
+				if v.video != nil && !v.link.content(v.video.history, time.Now()) {
 					s.fan.wantKey(v.video.history)
 				}
 			})
@@ -112,6 +112,11 @@ func (s *session) hear(b []byte) {
 			s.loss(v, p.Reports)
 		case *rtcp.SenderReport: // of a client that takes a sendrecv offer literally
 			s.loss(v, p.Reports)
+		case *rtcp.TransportLayerCC:
+			s.feedback(v, p)
+		case *rtcp.ReceiverEstimatedMaximumBitrate:
+			told := int(min(max(p.Bitrate, 0), 1e9))
+			s.fan.do(false, func() { v.link.told = told })
 		case *rtcp.Goodbye:
 			s.end(errBye)
 			return

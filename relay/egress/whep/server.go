@@ -47,6 +47,8 @@ type Stats struct {
 	NACKs          uint64
 	Retransmitted  uint64
 	PLIs           uint64
+	Probes         uint64 // packets sent again to find out what a path carries
+	Thinned        uint64 // times a viewer was given key frames alone because its path carries no more
 	KeyFramesAsked uint64
 	Calls          uint64 // system calls that sent
 }
@@ -60,6 +62,8 @@ func (s *Stats) add(o Stats) {
 	s.NACKs += o.NACKs
 	s.Retransmitted += o.Retransmitted
 	s.PLIs += o.PLIs
+	s.Probes += o.Probes
+	s.Thinned += o.Thinned
 	s.KeyFramesAsked += o.KeyFramesAsked
 	s.Calls += o.Calls
 }

@@ -132,6 +132,9 @@ func (s *session) join(v *viewer) {
 			if o.history.track.Codec.Video() {
 				v.video = o
 			}
+			if m.transportID != 0 {
+				v.link.estimate = newEstimator(time.Now())
+			}
 		}
 		s.selection.mu.Lock()
 		v.wish = s.selection.wish
@@ -150,7 +153,7 @@ func (s *session) moved(p rtc.Path) {
 	s.path = p
 	s.mu.Unlock()
 	if v := s.viewer.Load(); v != nil {
-		s.fan.do(true, func() { v.path = p })
+		s.fan.do(true, func() { v.take(p) })
 	}
 }
 

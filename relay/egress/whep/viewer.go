@@ -10,11 +10,11 @@ import (
 	"gantry/internal/rtc"
 )
 
-// What a packet can have besides its payload: header, abs-capture-time, and the original sequence number of RTX.
+// What a packet can have besides its payload: header, extensions, and the original sequence number of RTX.
 const (
-	rtpHeader     = 12
-	captureHeader = 16
-	rtxHeader     = 2
+	rtpHeader       = 12
+	extensionHeader = 16 // the profile, abs-capture-time, and the transport-wide sequence number
+	rtxHeader       = 2
 )
 
 // catchUpBurst is how many packets a viewer that catches up is sent at once; browsers' sockets hold little more.
@@ -34,6 +34,7 @@ type viewer struct {
 	slot    int         // index in fan.viewers
 	budget  int         // retransmissions it may still ask for
 	refused bool        // the socket had no room for a packet of the current round
+	link    link
 	layering
 }
 
@@ -118,10 +119,11 @@ func (o *outTrack) time(e *entry) uint32 {
 	return o.base + e.ts
 }
 
-// header writes the RTP header of e into b and returns it, with abs-capture-time when stamp is set. Without it, it follows from
-// e and seq alone: where RTX is not negotiated a packet is sent twice, and must then be the same bit for bit, or its encryption
-// would be broken. The negotiation sees to it that such tracks are not stamped.
-func (o *outTrack) header(b []byte, e *entry, seq uint64, stamp bool) []byte {
+// header writes the RTP header of e into b and returns it, with abs-capture-time when stamp is set, and with a transport-wide
+// sequence number where that is negotiated. Without them, it follows from e and seq alone: where RTX is not negotiated a packet
+// is sent twice, and must then be the same bit for bit, or its encryption would be broken. The negotiation sees to it that such
+// tracks have no extensions.
+func (v *viewer) header(o *outTrack, b []byte, e *entry, seq uint64, stamp bool) []byte {
 	b = b[:rtpHeader]
 	b[0], b[1] = 0x80, o.pt
 	if e.end && o.history.track.Codec.Video() {
@@ -130,14 +132,23 @@ func (o *outTrack) header(b []byte, e *entry, seq uint64, stamp bool) []byte {
 	binary.BigEndian.PutUint16(b[2:], uint16(seq))
 	binary.BigEndian.PutUint32(b[4:], o.time(e))
 	binary.BigEndian.PutUint32(b[8:], o.ssrc)
-	if stamp {
-		b[0] |= 0x10
-		b = b[:rtpHeader+captureHeader]
-		binary.BigEndian.PutUint32(b[12:], 0xbede0003) // RFC 8285 §4.2: three words follow
-		b[16] = o.captureID<<4 | 7
-		binary.BigEndian.PutUint64(b[17:], e.capture)
-		b[25], b[26], b[27] = 0, 0, 0
+	if !stamp && o.transportID == 0 {
+		return b
 	}
+	b[0] |= 0x10
+	b = append(b, 0xbe, 0xde, 0, 0) // RFC 8285 §4.2
+	if stamp {
+		b = append(b, o.captureID<<4|7)
+		b = binary.BigEndian.AppendUint64(b, e.capture)
+	}
+	if o.transportID != 0 {
+		b = append(b, o.transportID<<4|1)
+		b = binary.BigEndian.AppendUint16(b, v.link.number(rtpHeader+extensionHeader+len(e.data)))
+	}
+	for len(b)%4 != 0 {
+		b = append(b, 0)
+	}
+	b[rtpHeader+3] = byte((len(b) - rtpHeader - 4) / 4)
 	return b
 }
 
@@ -164,8 +175,8 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 		} else if stamp { // times of a catch-up cannot be interpolated: there, each picture says its own
 			o.stamped = e.pts
 		}
-		buf := f.room(v, rtpHeader+captureHeader+len(e.data)+overhead)
-		f.put(v, v.sealer.Seal(o.header(buf, e, seq, stamp), e.data, o.ssrc, seq))
+		buf := f.room(v, rtpHeader+extensionHeader+len(e.data)+overhead)
+		f.put(v, v.sealer.Seal(v.header(o, buf, e, seq, stamp), e.data, o.ssrc, seq))
 		o.last, o.sent, o.whole = seq, o.time(e), e.end
 		o.packets++
 		o.octets += uint32(len(e.data))
@@ -174,6 +185,10 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 		if e.end && o == v.video && v.arrived() {
 			o.next++ // another layer goes on from here
 			return false
+		}
+		if e.end && o == v.video && v.link.thin {
+			v.waiting, v.from, v.until = true, o.next+1, time.Time{}
+			return true
 		}
 	}
 	v.budget = min(v.budget, rtxBudget)
@@ -204,19 +219,24 @@ func (v *viewer) resend(f *fan, o *outTrack, lost uint16) {
 	}
 	v.budget--
 	f.count.Retransmitted++
-	overhead := v.sealer.Overhead()
-	buf := f.room(v, rtpHeader+rtxHeader+len(e.data)+overhead)
-	head := o.header(buf, e, seq, false)
-	if o.rtxPT == 0 {
-		f.put(v, v.sealer.Seal(head, e.data, o.ssrc, seq))
+	if o.rtxPT != 0 {
+		v.again(f, o, e, seq)
 		return
 	}
-	o.rtx++ // RFC 4588 §4
+	buf := f.room(v, rtpHeader+len(e.data)+v.sealer.Overhead())
+	f.put(v, v.sealer.Seal(v.header(o, buf, e, seq, false), e.data, o.ssrc, seq))
+}
+
+// again sends a packet once more by RTX (RFC 4588 §4).
+func (v *viewer) again(f *fan, o *outTrack, e *entry, seq uint64) {
+	buf := f.room(v, rtpHeader+extensionHeader+rtxHeader+len(e.data)+v.sealer.Overhead())
+	head := v.header(o, buf, e, seq, false)
+	o.rtx++
 	head[1] = head[1]&0x80 | o.rtxPT
 	binary.BigEndian.PutUint16(head[2:], uint16(o.rtx))
 	binary.BigEndian.PutUint32(head[8:], o.rtxSSRC)
 	plain := head[len(head) : len(head)+rtxHeader+len(e.data)]
-	binary.BigEndian.PutUint16(plain, lost)
+	binary.BigEndian.PutUint16(plain, uint16(seq))
 	copy(plain[rtxHeader:], e.data)
 	f.put(v, v.sealer.Seal(head, plain, o.rtxSSRC, o.rtx))
 }

@@ -1,0 +1,232 @@
+package whep
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pion/rtcp"
+)
+
+// A wire is a path with one narrow link and a queue, without a clock: an estimator sends by it and hears what came.
+type wire struct {
+	t       *testing.T
+	e       *estimator
+	now     time.Time
+	rate    int           // bit/s
+	delay   time.Duration // there
+	queue   time.Duration
+	skew    time.Duration // of the receiver's clock
+	free    time.Time
+	arrived []arrival
+}
+
+type arrival struct {
+	seq uint16
+	at  time.Time // zero: lost
+}
+
+func newWire(t *testing.T, rate int) *wire {
+	now := time.Unix(1000, 0)
+	return &wire{t: t, e: newEstimator(now), now: now, rate: rate, delay: 20 * time.Millisecond, queue: 200 * time.Millisecond, skew: 1234 * time.Second}
+}
+
+// send puts n packets of 1200 bytes on the wire now.
+func (w *wire) send(n int) {
+	for range n {
+		seq := w.e.log.number(w.now, 1200, false)
+		if w.free.Before(w.now) {
+			w.free = w.now
+		}
+		if w.free.Sub(w.now) > w.queue {
+			w.arrived = append(w.arrived, arrival{seq: seq})
+			continue
+		}
+		w.free = w.free.Add(time.Duration(1200 * 8 * int64(time.Second) / int64(w.rate)))
+		w.arrived = append(w.arrived, arrival{seq, w.free.Add(w.delay)})
+	}
+}
+
+// report hands the estimator feedback about all that has arrived by now, as a receiver writes it.
+func (w *wire) report() {
+	n := 0
+	for n < len(w.arrived) && !w.arrived[n].at.After(w.now) {
+		n++
+	}
+	if n == 0 {
+		return
+	}
+	const unit = 64 * time.Millisecond
+	first := slices.IndexFunc(w.arrived[:n], func(a arrival) bool { return !a.at.IsZero() })
+	if first < 0 {
+		first = 0
+	}
+	clock := func(t time.Time) time.Duration { return t.Add(w.skew).Sub(time.Unix(0, 0)) }
+	last := clock(w.arrived[first].at) / unit * unit
+	p := &rtcp.TransportLayerCC{BaseSequenceNumber: w.arrived[0].seq, PacketStatusCount: uint16(n), ReferenceTime: uint32(last/unit) & 0xffffff}
+	for _, a := range w.arrived[:n] {
+		symbol := uint16(rtcp.TypeTCCPacketNotReceived)
+		if !a.at.IsZero() {
+			symbol = rtcp.TypeTCCPacketReceivedLargeDelta
+			d := (clock(a.at) - last) / (250 * time.Microsecond)
+			p.RecvDeltas = append(p.RecvDeltas, &rtcp.RecvDelta{Type: symbol, Delta: int64(d) * 250})
+			last += d * 250 * time.Microsecond
+		}
+		p.PacketChunks = append(p.PacketChunks, &rtcp.RunLengthChunk{PacketStatusSymbol: symbol, RunLength: 1})
+	}
+	w.arrived = w.arrived[n:]
+	w.e.hear(p, w.now)
+	w.e.tick(w.now)
+}
+
+// stream sends pictures of a bit rate, 30 a second, and reports ten times a second.
+func (w *wire) stream(bitrate int, d time.Duration) {
+	for i := 0; d > 0; i++ {
+		w.send((bitrate/30/8 + 1199) / 1200)
+		if i%3 == 2 {
+			w.report()
+		}
+		w.now = w.now.Add(time.Second / 30)
+		d -= time.Second / 30
+	}
+}
+
+func (w *wire) wants(what string, low, high int, limited bool) {
+	w.t.Helper()
+	if r := w.e.rate; r < low || r > high || w.e.limited != limited {
+		w.t.Errorf("%s: %.2f Mbit/s, limited: %v; want %.2f to %.2f, %v", what, float64(r)/1e6, w.e.limited, float64(low)/1e6, float64(high)/1e6, limited)
+	}
+}
+
+func TestEstimate(t *testing.T) {
+	w := newWire(t, 1_000_000_000)
+	w.stream(4_000_000, 2*time.Second)
+	w.wants("a gigabit", wide, tooFast, false)
+
+	w = newWire(t, 8_000_000)
+	w.stream(4_000_000, 2*time.Second)
+	w.wants("a path that is not filled", 7_500_000, 8_500_000, false)
+
+	w = newWire(t, 5_000_000)
+	w.stream(4_000_000, 2*time.Second)
+	w.send(167) // a key frame of 200 kB at once
+	w.stream(4_000_000, 3*time.Second)
+	w.wants("a key frame that filled the queue for a while", 4_300_000, 5_200_000, true)
+
+	w = newWire(t, 20_000_000)
+	w.stream(4_000_000, 2*time.Second)
+	w.rate = 2_000_000
+	w.stream(4_000_000, 3*time.Second)
+	w.wants("a path that has become narrow", 1_700_000, 2_200_000, true)
+	if !w.e.congested(w.now, time.Second) {
+		t.Error("it is not called full")
+	}
+	w.stream(500_000, 5*time.Second)
+	w.wants("it is narrow still, and little is sent", 1_700_000, 2_200_000, true)
+	if !w.e.full.IsZero() {
+		t.Error("it is called full still")
+	}
+	w.rate = 20_000_000
+	w.stream(4_000_000, 2*time.Second)
+	w.wants("it has recovered", 5_000_000, tooFast, w.e.limited)
+
+	w = newWire(t, 2_000_000)
+	w.queue = 30 * time.Millisecond // a policer: no queue to see, but losses
+	w.stream(4_000_000, 4*time.Second)
+	w.wants("a path without a queue", 1_500_000, 2_200_000, true)
+}
+
+// Sequence numbers and the receiver's clock go round.
+func TestEstimateGoesRound(t *testing.T) {
+	w := newWire(t, 8_000_000)
+	w.e.log.next = 65000
+	w.skew += time.Duration(1<<24)*64*time.Millisecond - w.skew - 1002*time.Second // ends two seconds after the beginning
+	w.stream(4_000_000, 6*time.Second)
+	w.wants("around", 7_500_000, 8_500_000, false)
+}
+
+func TestPace(t *testing.T) {
+	now := time.Unix(1000, 0)
+	l := link{now: now}
+	if n := l.allow(200); n < 200 {
+		t.Errorf("%d packets to a viewer that gives no feedback", n)
+	}
+	l.estimate = newEstimator(now)
+	l.estimate.rate = wide
+	if n := l.allow(200); n < 200 {
+		t.Errorf("%d packets to a wide path", n)
+	}
+	// A key frame of 200 kB into 5 Mbit/s, in rounds of 2 ms.
+	l.estimate.rate, l.estimate.limited = 5_000_000, true
+	l.pacer = pacer{credit: 1, earned: now}
+	left, rounds := 167, 0
+	for ; left > 0 && rounds < 1000; rounds++ {
+		n := min(l.allow(left), left)
+		if n > 4 && rounds > 0 {
+			t.Fatalf("%d packets at once", n)
+		}
+		for range n {
+			l.number(1200)
+		}
+		left -= n
+		l.now = l.now.Add(catching)
+	}
+	if took := time.Duration(rounds) * catching; took < 110*time.Millisecond || took > 160*time.Millisecond {
+		t.Errorf("200 kB left in %v", took)
+	}
+	// However little the path is thought to carry, what waits leaves.
+	l.estimate.rate, left, rounds = 100_000, 167, 0
+	for ; left > 0 && rounds < 1000; rounds++ {
+		n := min(l.allow(167), left)
+		for range n {
+			l.number(1200)
+		}
+		left -= n
+		l.now = l.now.Add(catching)
+	}
+	if took := time.Duration(rounds) * catching; took > 2*paceMost {
+		t.Errorf("200 kB left in %v", took)
+	}
+}
+
+func FuzzFeedback(f *testing.F) {
+	p := &rtcp.TransportLayerCC{PacketStatusCount: 3, PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: 1, RunLength: 3}},
+		RecvDeltas: []*rtcp.RecvDelta{{Type: 1, Delta: 250}, {Type: 1, Delta: 500}, {Type: 1, Delta: 0}}}
+	p.Header = rtcp.Header{Type: rtcp.TypeTransportSpecificFeedback, Count: rtcp.FormatTCC, Length: p.Len()/4 - 1}
+	if b, err := p.Marshal(); err == nil {
+		f.Add(b, uint16(3))
+	}
+	f.Fuzz(func(t *testing.T, b []byte, sent uint16) {
+		packets, err := rtcp.Unmarshal(b)
+		if err != nil {
+			return
+		}
+		now := time.Unix(1000, 0)
+		e := newEstimator(now)
+		for range sent {
+			now = now.Add(time.Millisecond)
+			e.log.number(now, 1200, false)
+		}
+		for _, p := range packets {
+			if p, ok := p.(*rtcp.TransportLayerCC); ok {
+				for range 3 {
+					e.hear(p, now)
+					now = now.Add(time.Second)
+					e.tick(now)
+				}
+			}
+		}
+		if e.rate < 0 || e.rate > 10*tooFast {
+			t.Errorf("%d bit/s", e.rate)
+		}
+	})
+}
+
+func BenchmarkNumber(b *testing.B) {
+	now := time.Now()
+	e := newEstimator(now)
+	b.ReportAllocs()
+	for b.Loop() {
+		e.log.number(now, 1200, false)
+	}
+}
