@@ -17,6 +17,7 @@ import (
 	"gantry/encoder"
 	"gantry/encoder/libav"
 	"gantry/encoder/openh264"
+	"gantry/internal/usb"
 	"gantry/media"
 )
 
@@ -119,8 +120,8 @@ func (m machine) print(w io.Writer) error {
 	fmt.Fprintf(w, "\nSound (audio.source):\n\n  tone     440 and 880 Hz with a beep each second\n")
 	for _, c := range m.Sound {
 		place := ""
-		if c.USB != "" {
-			place = fmt.Sprintf(" (usb:%s, %s)", c.USB, c.USBID)
+		if c.USB != nil {
+			place = fmt.Sprintf(" (%s%s, %s)", usb.Prefix, c.USB.Place, c.USB.ID)
 		}
 		fmt.Fprintf(w, "  alsa     %s: %s%s\n", c.Name, c.Text, place)
 	}

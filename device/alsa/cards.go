@@ -13,17 +13,25 @@ import (
 	"strings"
 
 	"gantry/device"
+	"gantry/internal/usb"
 )
 
 // A Card is one device of a sound card that captures.
 type Card struct {
-	Name   string `json:"name"`          // for Config.Card: "hw:Loopback,1"
-	Number int    `json:"number"`        // of the card: another one after it was plugged in again
-	Device int    `json:"device"`        // of the card's devices
-	ID     string `json:"id"`            // the card's short name, unique on this machine
-	Text   string `json:"text"`          // for people
-	USB    string `json:"usb,omitempty"` // place on the USB bus: "1-1.4"
-	USBID  string `json:"usb_id,omitempty"`
+	Name   string      `json:"name"`   // for Config.Card: "hw:Loopback,1"
+	Number int         `json:"number"` // of the card: another one after it was plugged in again
+	Device int         `json:"device"` // of the card's devices
+	ID     string      `json:"id"`     // the card's short name, unique on this machine
+	Text   string      `json:"text"`   // for people
+	USB    *usb.Device `json:"usb,omitempty"`
+}
+
+// usbID returns vendor and product, empty for a card that is on no USB.
+func (c Card) usbID() string {
+	if c.USB == nil {
+		return ""
+	}
+	return c.USB.ID
 }
 
 // List returns what captures on this machine, by number.
@@ -62,13 +70,10 @@ func list(root fs.FS) (cards []Card) {
 func describe(root fs.FS, folder string, number, dev int) Card {
 	c := Card{Number: number, Device: dev, ID: cmp.Or(readLine(root, folder+"/id"), strconv.Itoa(number))}
 	c.Name = fmt.Sprintf("hw:%s,%d", c.ID, dev)
-	parent := path.Dir(path.Dir(folder))
 	c.Text = c.ID
-	if place, _, ok := strings.Cut(path.Base(parent), ":"); ok && usbName.MatchString(place) {
-		usb := path.Dir(parent)
-		c.USB = place
-		c.USBID = readLine(root, usb+"/idVendor") + ":" + readLine(root, usb+"/idProduct")
-		c.Text = cmp.Or(readLine(root, usb+"/product"), c.ID)
+	if d, ok := usb.Of(root, "sound", "card"+strconv.Itoa(number)); ok {
+		c.USB = &d
+		c.Text = cmp.Or(d.Name, c.ID)
 	}
 	return c
 }
@@ -81,27 +86,26 @@ func readLine(root fs.FS, name string) string {
 	return strings.TrimSpace(string(text))
 }
 
-var usbName = regexp.MustCompile(`^\d+-\d+(\.\d+)*$`)
-
 // A name is what Config.Card means.
 type name struct {
 	card   string // number or id; empty: any
 	device int
-	usb    string
+	usb    *usb.Name
 }
 
-var errName = errors.New("auto, hw:CARD,DEVICE with the card's number or id, or usb:PLACE such as usb:1-1.4")
+var errName = errors.New("auto, hw:CARD,DEVICE with the card's number or id, usb:PLACE such as usb:1-1.4, or usb:VENDOR:PRODUCT:SERIAL")
 
 func parseName(s string) (name, error) {
 	wrong := fmt.Errorf("%q is not %w", s, errName)
-	if s == autoCard {
+	if s == Auto {
 		return name{}, nil
 	}
-	if place, ok := strings.CutPrefix(s, "usb:"); ok {
-		if !usbName.MatchString(place) {
+	if strings.HasPrefix(s, usb.Prefix) {
+		n, err := usb.ParseName(s)
+		if err != nil {
 			return name{}, wrong
 		}
-		return name{usb: place}, nil
+		return name{usb: &n}, nil
 	}
 	rest, ok := strings.CutPrefix(s, "hw:")
 	card, number, two := strings.Cut(rest, ",")
@@ -118,15 +122,45 @@ func find(root fs.FS, s string) (Card, error) {
 	if err != nil {
 		return Card{}, err
 	}
+	var found []Card
 	for _, c := range list(root) {
 		switch {
-		case n.usb != "":
-			if c.USB == n.usb {
-				return c, nil
+		case n.usb != nil:
+			if c.USB != nil && n.usb.Means(*c.USB) {
+				found = append(found, c)
 			}
 		case n.card == "", (n.card == c.ID || n.card == strconv.Itoa(c.Number)) && n.device == c.Device:
 			return c, nil
 		}
 	}
-	return Card{}, fmt.Errorf("%w: sound card %s; is it plugged in? gantryd probe lists what there is", device.ErrNotFound, s)
+	switch {
+	case len(found) == 0:
+		return Card{}, fmt.Errorf("%w: sound card %s; is it plugged in? gantryd probe lists what there is", device.ErrNotFound, s)
+	case found[0].USB.Place != found[len(found)-1].USB.Place:
+		return Card{}, fmt.Errorf("%w: sound card %s: the devices at %s and %s have the same serial number: name it by its place", device.ErrUnsupported, s,
+			found[0].USB.Place, found[len(found)-1].USB.Place)
+	}
+	return found[0], nil
+}
+
+// Beside returns the name of the card that belongs to a USB device: that of the device itself, or else the only one of those built
+// into the same case.
+func Beside(root fs.FS, d usb.Device) (string, error) {
+	var same, near []string
+	for _, c := range list(root) {
+		switch {
+		case c.USB == nil:
+		case c.USB.Place == d.Place:
+			same = append(same, c.Name)
+		case c.USB.Beside(d):
+			near = append(near, c.Name)
+		}
+	}
+	switch {
+	case len(same) > 0:
+		return same[0], nil
+	case len(near) == 1:
+		return near[0], nil
+	}
+	return "", fmt.Errorf("%w: the USB device at %s has no sound, or not yet: gantryd probe lists what can be audio.alsa.card", device.ErrNotFound, d.Place)
 }

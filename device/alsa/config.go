@@ -10,7 +10,7 @@ import (
 // Config says what to capture. It is comparable.
 type Config struct {
 	// Card is "auto" for the first that captures, "hw:1,0" with the numbers of card and device, "hw:Loopback,0" with the card's
-	// id, which stays the same, or "usb:1-1.4" with the place on the USB bus.
+	// id, which stays the same, "usb:1-1.4" with the place on the USB bus, or "usb:534d:2109:SERIAL" of a USB device in any place.
 	Card string `yaml:"card"`
 	// Rate is in Hz; 0 takes 48000 where the card can, else what comes nearest.
 	Rate int `yaml:"rate"`
@@ -20,10 +20,11 @@ type Config struct {
 	Format string `yaml:"format"`
 }
 
-const autoCard = "auto"
+// Auto as Config.Card leaves the choice of the card.
+const Auto = "auto"
 
 // Default captures from the first card as it likes best.
-func Default() Config { return Config{Card: autoCard} }
+func Default() Config { return Config{Card: Auto} }
 
 // Validate returns all that is wrong with c, each error beginning with the key it is about.
 func (c Config) Validate() error {

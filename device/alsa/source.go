@@ -58,7 +58,7 @@ func newSource(card Card, p pcm, s stream, log *slog.Logger) (*Source, error) {
 	s.said = s.channels
 	log.Debug("sound card opened", "device", card.Name, "format", fmt.Sprintf("%s %d Hz %d ch", s.layout.name, s.rate, s.channels))
 	var why string
-	if s.rate, s.channels, why = truth(card.USBID, s.rate, s.channels); why != "" {
+	if s.rate, s.channels, why = truth(card.usbID(), s.rate, s.channels); why != "" {
 		log.Info("sound card corrected", "device", card.Name, "reason", why)
 	}
 	r, err := resample.New(s.channels, s.rate, outRate)

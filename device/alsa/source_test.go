@@ -18,6 +18,7 @@ import (
 	"gantry/device"
 	"gantry/internal/clock"
 	"gantry/internal/testkit"
+	"gantry/internal/usb"
 	"gantry/media"
 )
 
@@ -210,7 +211,7 @@ func TestTrouble(t *testing.T) {
 func TestQuirk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &interleaved{fake{stream: stream{layout: layoutOf("S16"), rate: 48000, channels: 2}, buffer: 1 << 20}}
-		s, err := newSource(Card{Name: "hw:MS2109,0", USBID: "534d:2109"}, f, stream{layout: layoutOf("S16"), rate: 96000, channels: 1}, quiet)
+		s, err := newSource(Card{Name: "hw:MS2109,0", USB: &usb.Device{ID: "534d:2109"}}, f, stream{layout: layoutOf("S16"), rate: 96000, channels: 1}, quiet)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -268,25 +269,31 @@ var machine = fstest.MapFS{
 	"sys/devices/pci0/usb1/1-1/1-1.4/1-1.4:1.2/sound/card3/id": {Data: []byte("MS2109\n")},
 	"sys/devices/pci0/usb1/1-1/1-1.4/idVendor":                 {Data: []byte("534d\n")},
 	"sys/devices/pci0/usb1/1-1/1-1.4/idProduct":                {Data: []byte("2109\n")},
+	"sys/devices/pci0/usb1/1-1/1-1.4/serial":                   {Data: []byte("7\n")},
 	"sys/devices/pci0/usb1/1-1/1-1.4/product":                  {Data: []byte("USB3. 0 capture\n")},
 }
 
 func TestFind(t *testing.T) {
 	all := list(machine)
-	want := Card{Name: "hw:MS2109,0", Number: 3, ID: "MS2109", Text: "USB3. 0 capture", USB: "1-1.4", USBID: "534d:2109"}
-	if len(all) != 3 || all[2] != want {
+	want := Card{Name: "hw:MS2109,0", Number: 3, ID: "MS2109", Text: "USB3. 0 capture"}
+	dongle := usb.Device{Place: "1-1.4", ID: "534d:2109", Serial: "7", Name: "USB3. 0 capture"}
+	if len(all) != 3 || all[2].USB == nil || *all[2].USB != dongle {
+		t.Fatalf("%+v", all)
+	}
+	if all[2].USB = nil; all[2] != want {
 		t.Errorf("%+v, want 3 with %+v", all, want)
 	}
 	for name, want := range map[string]string{
 		"auto": "hw:Loopback,0", "hw:0,1": "hw:Loopback,1", "hw:Loopback,1": "hw:Loopback,1", "hw:3,0": "hw:MS2109,0",
 		"hw:MS2109,0": "hw:MS2109,0", "usb:1-1.4": "hw:MS2109,0",
+		"usb:534d:2109:7": "hw:MS2109,0",
 	} {
 		c, err := find(machine, name)
 		if err != nil || c.Name != want {
 			t.Errorf("%s is %+v, %v; want %s", name, c, err, want)
 		}
 	}
-	for _, name := range []string{"hw:1,0", "hw:3,1", "usb:1-1", "hw:Gone,0"} {
+	for _, name := range []string{"hw:1,0", "hw:3,1", "usb:1-1", "usb:534d:2109:8", "hw:Gone,0"} {
 		if _, err := find(machine, name); !errors.Is(err, device.ErrNotFound) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -44,24 +44,31 @@ var rules = []rule{
 	{"relay", []string{}, contract},
 
 	{"internal/v4l2", []string{"internal/v4l2"}, implement},
+	{"internal/usb", []string{}, leaf},
+	{"internal/uevent", []string{}, leaf},
 	{"internal/proto", []string{"internal/proto"}, implement},
 	{"internal/rtc", []string{"internal/rtc", "internal/proto"}, implement},
-	{"device/", []string{"=device", ".", "internal/v4l2"}, implement},
+	{"internal/recording", []string{}, implement},
+	{"device/", []string{"=device", ".", "internal/v4l2", "internal/usb"}, implement},
 	{"encoder/", []string{"=encoder", ".", "internal/v4l2"}, implement},
 	{"uplink/", []string{"=uplink", ".", "internal/proto"}, implement},
+	{"uplink/record", []string{"=uplink", ".", "internal/recording"}, implement},
+	{"uplink/heal", []string{"=uplink", ".", "internal/recording"}, implement},
 	{"relay/access", []string{"."}, implement},
 	{"relay/ingest", []string{"=relay", "internal/proto"}, implement}, // what all ingest servers share
 	{"relay/ingest/", []string{"=relay", "=relay/ingest", ".", "relay/access", "internal/proto", "internal/rtc"}, implement},
 	{"relay/egress", []string{"=relay", "internal/proto"}, implement},
 	{"relay/egress/", []string{"=relay", "=relay/egress", ".", "relay/access", "internal/proto", "internal/rtc"}, implement},
 	{"relay/egress/restream", []string{"=relay", "=uplink", ".", "relay/access"}, implement}, // sends as a box does, by what cmd hands it
+	{"relay/record", []string{"=relay", ".", "relay/access", "internal/recording"}, implement},
 	{"relay/web", []string{"=relay", ".", "relay/access", "internal/proto"}, implement},
 
 	{"internal/config", []string{"=device", "=encoder", "=uplink", "internal/config"}, compose},
 	{"internal/pipeline", []string{"=device", "=encoder", "=uplink", "internal/pipeline"}, compose},
 	{"webui", []string{".", "internal/config"}, compose},
 
-	{"cmd/gantryd", []string{".", "device", "encoder", "uplink", "webui", "systemd", "internal/pipeline", "internal/config"}, choose},
+	{"cmd/gantryd", []string{".", "device", "encoder", "uplink", "webui", "systemd", "internal/pipeline", "internal/config",
+		"internal/usb", "internal/uevent"}, choose},
 	{"cmd/gantry-relay", []string{".", "relay", "=encoder/libav/sound", "uplink", "systemd", "internal/config", "internal/rtc", "internal/proto"}, choose},
 
 	{"internal/testkit", []string{"internal/testkit", "=device", "=encoder", "=uplink", "=relay"}, support},
