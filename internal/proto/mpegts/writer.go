@@ -1,7 +1,7 @@
-// Package mpegts writes access units as an MPEG transport stream (ISO/IEC 13818-1) in datagrams, for what carries one: SRT and
-// UDP. The multiplexing itself is mediacommon's.
+// Package mpegts writes access units as an MPEG transport stream (ISO/IEC 13818-1) in datagrams, and reads them from one, for what
+// carries one: SRT, UDP and files. Multiplexing and demultiplexing themselves are mediacommon's.
 //
-// It knows no socket. Reading is relay/ingest's.
+// It knows no socket, and mends no clock.
 package mpegts
 
 import (

@@ -161,7 +161,7 @@ func (s *rtspSource) handler(i int, f format.Format) (media.Track, func(p *rtp.P
 		}
 		conf, err := f.Config.Marshal()
 		hz := f.Config.SampleRate
-		return media.Track{Codec: media.AAC, ClockRate: hz, Channels: ingest.Channels(f.Config.ChannelConfig), Profile: fmt.Sprintf("%x", conf)}, func(p *rtp.Packet, pts time.Duration) {
+		return media.Track{Codec: media.AAC, ClockRate: hz, Channels: f.Config.ChannelCount, Profile: fmt.Sprintf("%x", conf)}, func(p *rtp.Packet, pts time.Duration) {
 			frames, err := d.Decode(p)
 			for n, frame := range frames {
 				if err == nil {
