@@ -44,7 +44,7 @@ func (c *uplinkConfig) kinds() (list []kind) {
 	}
 	if c.Record != nil {
 		config := *c.Record
-		list = append(list, kind{"record", config, record.Carries,
+		list = append(list, kind{"record", config, config.Carries(),
 			func(log *slog.Logger) (uplink.Sender, error) { return record.New(config, log), nil }})
 	}
 	return list

@@ -1,85 +1,49 @@
-// Package record writes a programme into a folder as fragmented MP4 (ISO/IEC 14496-12 §8.8), by mediacommon. A fragment holds a
-// second at the most and is on the disk before the next begins, so that a power cut costs that second and no more. Files are
-// split by time and by size at key frames, and the oldest go when the budget is used up.
+// Package record writes a programme into a folder on the box's own disk: files of fragmented MP4, split by time and by size at
+// key frames, of which the oldest go when the budget is used up. internal/recording makes them.
 //
-// It does not know what a recording is for, and takes nothing away but what it has written itself.
+// It does not know what a recording is for.
 package record
 
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
+
+	"gantry/internal/recording"
+	"gantry/media"
 )
-
-// A Size is a number of bytes, written "500M" or "20G".
-type Size int64
-
-var units = []struct {
-	letter string
-	bytes  int64
-}{{"T", 1e12}, {"G", 1e9}, {"M", 1e6}, {"k", 1e3}}
-
-// UnmarshalText reads a number with one of the letters k, M, G and T.
-func (s *Size) UnmarshalText(text []byte) error {
-	number, factor := string(text), int64(1)
-	for _, u := range units {
-		if n, ok := strings.CutSuffix(number, u.letter); ok {
-			number, factor = n, u.bytes
-			break
-		}
-	}
-	f, err := strconv.ParseFloat(number, 64)
-	if err != nil || !(f >= 0 && f*float64(factor) <= 1e15) {
-		return fmt.Errorf("%q is not a size such as 500M or 20G", text)
-	}
-	*s = Size(f * float64(factor))
-	return nil
-}
-
-// String returns what UnmarshalText reads.
-func (s Size) String() string {
-	for _, u := range units {
-		if int64(s) >= u.bytes {
-			return strconv.FormatFloat(float64(s)/float64(u.bytes), 'g', 3, 64) + u.letter
-		}
-	}
-	return strconv.FormatInt(int64(s), 10)
-}
 
 // Config says where to, and how much. It is comparable.
 type Config struct {
-	Dir    string        `yaml:"dir"`    // folder, which is made if it is missing
-	Every  time.Duration `yaml:"every"`  // what a file holds at the most
-	Size   Size          `yaml:"size"`   // of a file at the most
-	Budget Size          `yaml:"budget"` // of all files together
-	Spare  Size          `yaml:"spare"`  // left free on the disk, whatever the budget says
+	recording.Config `yaml:",inline"`
+
+	Sound string `yaml:"sound"` // the codec that is liked best, AAC or Opus
 }
 
-// Default returns files of ten minutes, 20 GB together.
-func Default() Config {
-	return Config{Every: 10 * time.Minute, Size: 1e9, Budget: 20e9, Spare: 500e6}
-}
+// The codecs of sound.
+const (
+	AAC  = "aac"  // what every player takes
+	Opus = "opus" // what goes out over WHIP: for a recording that a relay's is healed with
+)
+
+// Default returns files of ten minutes, 20 GB together, with AAC.
+func Default() Config { return Config{Config: recording.Default(), Sound: AAC} }
 
 // SetDefaults makes c what Default returns.
 func (c *Config) SetDefaults() { *c = Default() }
 
 // Validate names every key that is wrong and says what is allowed.
 func (c Config) Validate() error {
-	var errs []error
-	if !filepath.IsAbs(c.Dir) || filepath.Clean(c.Dir) == "/" {
-		errs = append(errs, fmt.Errorf("dir: want the absolute path of a folder, got %q", c.Dir))
+	var err error
+	if c.Sound != AAC && c.Sound != Opus {
+		err = fmt.Errorf("sound: %q is neither %s nor %s", c.Sound, AAC, Opus)
 	}
-	if c.Every < time.Second || c.Every > 24*time.Hour {
-		errs = append(errs, fmt.Errorf("every: want 1s to 24h, got %v", c.Every))
+	return errors.Join(c.Config.Validate(), err)
+}
+
+// Carries are the codecs that can be recorded; of several for sound, the first that there is.
+func (c Config) Carries() []media.Codec {
+	if c.Sound == Opus {
+		return []media.Codec{media.H264, media.H265, media.Opus, media.AAC}
 	}
-	if c.Size < 1e6 {
-		errs = append(errs, fmt.Errorf("size: want 1M or more, got %v", c.Size))
-	}
-	if c.Budget < 2*c.Size {
-		errs = append(errs, fmt.Errorf("budget: want room for two files of size %v, got %v", c.Size, c.Budget))
-	}
-	return errors.Join(errs...)
+	return recording.Carries
 }
