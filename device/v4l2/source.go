@@ -126,6 +126,12 @@ func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
 	if err != nil {
 		return media.VideoFormat{}, err
 	}
+	shown := videoFormat(l, format, rate, sig.standard)
+	if sig.digital || s.cfg.Width != 0 { // else the next start could not tell the size
+		if format, err = s.pad(l, format); err != nil {
+			return media.VideoFormat{}, err
+		}
+	}
 	where, err := places(l, format)
 	if err != nil {
 		return media.VideoFormat{}, fmt.Errorf("%w: %w", device.ErrUnsupported, err)
@@ -134,7 +140,7 @@ func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
 	if err != nil {
 		return media.VideoFormat{}, err
 	}
-	s.run = newRun(queue, videoFormat(l, format, rate, sig.standard), where)
+	s.run = newRun(queue, shown, where)
 	s.run.signal = sig
 	if err := queue.EnqueueAll(); err != nil {
 		return media.VideoFormat{}, err

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -15,8 +16,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"gantry/device/v4l2"
 	"gantry/encoder"
 	"gantry/internal/testkit"
+	"gantry/internal/testkit/vivid"
 	"gantry/internal/testkit/vm"
 	kernel "gantry/internal/v4l2"
 	"gantry/internal/v4l2/uapi"
@@ -38,7 +41,7 @@ func TestInVMMultiplanar(t *testing.T) {
 }
 
 func guest() vm.Options {
-	return vm.Options{Vivid: "n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0", TimeTravel: true}
+	return vm.Options{Vivid: "n_devs=1 node_types=0x1 num_inputs=2 input_types=0xc", TimeTravel: true}
 }
 
 // fwht is vicodec's format, which no track has a name for: outside these tests nobody can ask for it.
@@ -350,7 +353,7 @@ func (l loan) CPU(f *media.Frame, fn func([][]byte) error) error {
 }
 
 // Zero copy: the camera's buffers are the encoder's input, and what comes out is the camera's picture. The counter of copies
-// stays at 0. With 1080 lines the encoder looks for chroma after line 1088, where the camera has none: those are copied.
+// stays at 0. With 1080 lines the encoder looks for chroma after line 1088, where this camera, a webcam, has none: those are copied.
 func TestKernelZeroCopy(t *testing.T) {
 	vm.Guest(t)
 	for _, c := range []struct{ w, h, imported, copied int }{{640, 480, 60, 0}, {1280, 720, 60, 0}, {1920, 1080, 0, 60}} {
@@ -386,6 +389,52 @@ func TestKernelZeroCopy(t *testing.T) {
 			}
 		}
 		must(t, cam.queue.Close(t.Context())) // for the next size
+	}
+}
+
+// An HDMI input with 1080 lines, as gantryd captures it, has chroma where the encoder looks for it.
+func TestKernelZeroCopyOf1080Lines(t *testing.T) {
+	vm.Guest(t)
+	path := node(t, "vivid-000-vid-cap")
+	cfg := v4l2.Default()
+	cfg.Device, cfg.Input, cfg.Format = path, 1, "NV12"
+	src, err := v4l2.Open(cfg, slog.New(slog.DiscardHandler))
+	must(t, err)
+	defer src.Close()
+	_, err = src.Start(t.Context()) // selects the input: each has its own cable
+	must(t, err)
+	vivid.Plug(t, path, vivid.T1920x1080p30)
+	in, err := src.Start(t.Context())
+	must(t, err)
+	if in.Width != 1920 || in.Height != 1080 {
+		t.Fatalf("captures %v", in)
+	}
+	e := start(t, in, encoder.Params{GOP: time.Second / 3})
+	var packets []*media.Packet
+	var original [][]byte
+	for range 30 {
+		f, err := src.Read(t.Context())
+		must(t, err)
+		if len(original) < 4 {
+			must(t, f.CPU(func(planes [][]byte) error {
+				original = append(original, bytes.Clone(planes[0][:1920*1080]))
+				return nil
+			}))
+		}
+		put(t, e, f, false)
+		packets = append(packets, next(t, e))
+		f.Release()
+	}
+	imported, copied := e.Copies()
+	t.Logf("%v: %d pictures imported, %d copied", in, imported, copied)
+	if imported != 30 || copied != 0 {
+		t.Errorf("%d imported, %d copied", imported, copied)
+	}
+	must(t, e.Close())
+	for i, got := range decode(t, packets[:4], in) {
+		if db := psnr(got, original[i]); db < 30 {
+			t.Errorf("picture %d: %.1f dB", i, db)
+		}
 	}
 }
 

@@ -215,7 +215,16 @@ func pastEnd(err error) error {
 
 // Crop sets the rectangle of a queue's pictures that is meant, from the top left corner: encoders round picture sizes up.
 func (d *Device) Crop(t uapi.BufType, width, height int) error {
-	s := uapi.Selection{Type: t, Target: uapi.SelCrop, R: uapi.Rect{Width: uint32(width), Height: uint32(height)}}
+	return d.selectFrom(t, uapi.SelCrop, "crop to", width, height)
+}
+
+// Compose sets the rectangle, from the top left corner, of a buffer that the device fills: buffers may have more lines than pictures.
+func (d *Device) Compose(t uapi.BufType, width, height int) error {
+	return d.selectFrom(t, uapi.SelCompose, "fill", width, height)
+}
+
+func (d *Device) selectFrom(t uapi.BufType, target uint32, what string, width, height int) error {
+	s := uapi.Selection{Type: t, Target: target, R: uapi.Rect{Width: uint32(width), Height: uint32(height)}}
 	switch t { // the kernel wants the single-planar names here, and drivers before 4.13 only those
 	case uapi.VideoOutputMplane:
 		s.Type = uapi.VideoOutput
@@ -226,7 +235,7 @@ func (d *Device) Crop(t uapi.BufType, width, height int) error {
 		return d.wrap(err)
 	}
 	if s.R.Left != 0 || s.R.Top != 0 || int(s.R.Width) != width || int(s.R.Height) != height {
-		return fmt.Errorf("%s: crop to %dx%d: the driver makes it %+v", d.path, width, height, s.R)
+		return fmt.Errorf("%s: %s %dx%d: the driver makes it %+v", d.path, what, width, height, s.R)
 	}
 	return nil
 }

@@ -31,11 +31,12 @@ const (
 
 // Values of Timings.
 const (
-	T640x480p60  = 0 // 59.94
-	T720x576p50  = 4
-	T1280x720p24 = 5
-	T1280x720p25 = 6
-	T1280x720p60 = 9
+	T640x480p60   = 0 // 59.94
+	T720x576p50   = 4
+	T1280x720p24  = 5
+	T1280x720p25  = 6
+	T1280x720p60  = 9
+	T1920x1080p30 = 12
 )
 
 // Node returns the node that a driver registered under name, such as "vivid-000-vid-cap"; empty when there is none.
