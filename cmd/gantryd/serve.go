@@ -18,6 +18,7 @@ import (
 	"gantry/internal/metrics"
 	"gantry/internal/pipeline"
 	"gantry/internal/supervise"
+	"gantry/internal/uevent"
 	"gantry/media"
 	"gantry/media/sound"
 	"gantry/systemd"
@@ -43,6 +44,7 @@ type box struct {
 	began   time.Time
 	ranking ranking
 	reloads reloads
+	plugged *uevent.Listener // nil: devices are looked for now and then
 }
 
 // serve runs the box until ctx ends.
@@ -55,11 +57,18 @@ func serve(ctx context.Context, file, pprofAddr string, level *slog.LevelVar, lo
 	b.setLevel(c.Log)
 	first := spec(c, log)
 	b.ranking.try(ctx, &first, log)
+	if b.plugged, err = uevent.Listen(); err != nil {
+		log.Warn("devices that are plugged in are found later", "err", err)
+	}
+	b.wake(&first)
 	b.session = pipeline.New(first, slate, b.health, log)
 
 	// In the order in which they stop: the media first, while the page and the watchdog still work.
 	g := supervise.NewGroup(log)
 	g.Add("session", sessionStop, b.session.Run)
+	if b.plugged != nil {
+		g.Add("devices", time.Second, b.plugged.Run)
+	}
 	g.Add("reload", time.Second, b.watchReload)
 	if err := b.addServers(g, c.HTTP, pprofAddr); err != nil {
 		return err
@@ -160,9 +169,17 @@ func (b *box) reload() {
 	b.setLevel(c.Log)
 	next := spec(c, b.log)
 	b.ranking.apply(&next)
+	b.wake(&next)
 	b.session.Apply(next)
 	b.config = c
 	b.log.Info("configuration reloaded", "config", b.file)
+}
+
+// wake lets the sources hear at once of devices that come.
+func (b *box) wake(s *pipeline.Spec) {
+	if b.plugged != nil {
+		s.Video.Wake, s.Audio.Wake = b.plugged.Came("video4linux"), b.plugged.Came("sound")
+	}
 }
 
 // tellManager says that the box is ready, what it does, and that it still makes progress.

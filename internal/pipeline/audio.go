@@ -78,7 +78,7 @@ func (a *audio) work(ctx context.Context, spec Audio) {
 
 // capture brings sound of the source to sounds, and opens the source again when it fails.
 func (a *audio) capture(ctx context.Context, spec Audio, sounds chan<- *media.Audio) {
-	task := supervise.Task{Name: "audio", Log: a.log.With("device", spec.Name), Backoff: sourceBackoff}
+	task := supervise.Task{Name: "audio", Log: a.log.With("device", spec.Name), Backoff: sourceBackoff, Wake: spec.Wake}
 	_ = task.Keep(ctx, func(ctx context.Context) error {
 		err := a.once(ctx, spec, sounds)
 		if ctx.Err() == nil {

@@ -97,7 +97,7 @@ func (c *capture) work(ctx context.Context, v Video) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	slate.Go(func() { c.runSlate(ctx) })
-	task := supervise.Task{Name: "source", Log: c.log.With("device", v.Name), Backoff: sourceBackoff}
+	task := supervise.Task{Name: "source", Log: c.log.With("device", v.Name), Backoff: sourceBackoff, Wake: v.Wake}
 	_ = task.Keep(ctx, func(ctx context.Context) error {
 		once := c.once
 		if v.Coded != nil {

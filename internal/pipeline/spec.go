@@ -30,6 +30,8 @@ type Video struct {
 	Open func(ctx context.Context) (device.Source, error)
 	// Coded, if set, is used instead of Open.
 	Coded *Coded
+	// Wake, if set, delivers a value when a device has come that may be the one which could not be opened. It is no part of Key.
+	Wake <-chan struct{}
 	// Format is what the slate is drawn in until the source has delivered a picture.
 	Format media.VideoFormat
 }
@@ -41,9 +43,10 @@ type Audio struct {
 	// Open opens the source, whose sound is at 48 kHz with any number of channels; nil: there is no sound but perhaps that of
 	// Video.Coded.
 	Open  func(ctx context.Context) (device.AudioSource, error)
-	Mix   sound.Mix     // the channels that stereo is made of
-	Gain  float64       // dB
-	Delay time.Duration // by which the sound is put later than the pictures; below zero: earlier
+	Wake  <-chan struct{} // as Video.Wake
+	Mix   sound.Mix       // the channels that stereo is made of
+	Gain  float64         // dB
+	Delay time.Duration   // by which the sound is put later than the pictures; below zero: earlier
 	// Codings are what destinations choose from, each of another codec. Sound is coded in those that one has chosen.
 	Codings []AudioCoding
 }

@@ -72,6 +72,8 @@ type Task struct {
 	Backoff Backoff
 	// Waiting, if set, is told before each delay why the last try ended and when the next one is due. It must not block.
 	Waiting func(err error, delay time.Duration)
+	// Wake, if set, ends a delay early: what the work waits for may have come.
+	Wake <-chan struct{}
 }
 
 // Keep runs run again and again until ctx ends, and returns nil then. It is Task.Keep without a Waiting function.
@@ -127,7 +129,7 @@ func (t Task) Keep(ctx context.Context, run func(context.Context) error) error {
 		if t.Waiting != nil {
 			t.Waiting(err, delay)
 		}
-		wait(ctx, delay)
+		t.wait(ctx, delay)
 	}
 	return nil
 }
@@ -142,11 +144,12 @@ func essence(err error) string {
 	}, err.Error())
 }
 
-func wait(ctx context.Context, d time.Duration) {
+func (t Task) wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-t.Wake:
 	case <-ctx.Done():
 	}
 }

@@ -178,3 +178,23 @@ func TestGroupNamesWhoDoesNotStop(t *testing.T) {
 		close(release)
 	})
 }
+
+// Word that what the work waits for has come ends the delay.
+func TestWake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		wake := make(chan struct{}, 1)
+		began, tries := time.Now(), 0
+		task := Task{Log: slog.New(slog.DiscardHandler), Backoff: Backoff{Min: time.Minute, Jitter: 0}, Wake: wake}
+		time.AfterFunc(time.Second, func() { wake <- struct{}{} })
+		_ = task.Keep(ctx, func(context.Context) error {
+			if tries++; tries == 2 {
+				cancel()
+			}
+			return errBroken
+		})
+		if took := time.Since(began); took != time.Second {
+			t.Errorf("the second try came after %v", took)
+		}
+	})
+}
