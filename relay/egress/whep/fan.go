@@ -136,6 +136,7 @@ func (f *fan) run(ctx context.Context) error {
 		switch {
 		case late || f.whole():
 			part = time.Time{}
+			f.number()
 			f.work() // who has left is sent nothing more, however busy the loop is
 			hold.Reset(f.serve())
 		case part.IsZero():
@@ -204,6 +205,13 @@ func (f *fan) whole() bool {
 		}
 	}
 	return true
+}
+
+// number makes sendable what has come of pictures that are not whole.
+func (f *fan) number() {
+	for _, h := range f.media.tracks {
+		h.number()
+	}
 }
 
 // work runs the tasks that wait.

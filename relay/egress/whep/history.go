@@ -18,7 +18,8 @@ const keepFor = 2 * time.Second
 
 // An entry is one packet as all viewers share it.
 type entry struct {
-	data            []byte // RTP payload; nil: no packet here
+	data            []byte // RTP payload, with its padding; nil: no packet here
+	padded          int    // bytes of padding
 	index           uint64
 	pts             time.Duration
 	capture         uint64 // NTP time for abs-capture-time; 0: not known
@@ -40,6 +41,15 @@ type history struct {
 	newest  time.Duration // PTS
 	arrived time.Time     // when newest came
 	rate    rate
+	staged  staged
+}
+
+// staged is what has come of an access unit and has no number yet: a whole picture is cut anew before it has.
+type staged struct {
+	packets  []*media.Packet
+	payloads [][]byte
+	capture  uint64
+	cutter   cutter
 }
 
 func newHistory(t media.Track) *history {
@@ -50,23 +60,66 @@ func newHistory(t media.Track) *history {
 	return &history{track: t, ring: make([]entry, size)}
 }
 
+// add takes a packet. It can be sent after number, at the end of its access unit at the latest.
 func (h *history) add(p *media.Packet, capture uint64, now time.Time) {
-	if p.Lost && h.next > 0 {
-		h.next++
+	if p.Start || p.Lost {
+		h.number()
 	}
 	h.rate.bytes += len(p.Data)
-	if p.Start {
-		h.frames++
-		if h.track.Codec.Video() && p.Key {
-			h.key, h.keyed = h.next, true
-		}
-	}
 	if p.PTS >= h.newest {
 		h.newest, h.arrived = p.PTS, now
 	}
-	e := &h.ring[h.next&uint64(len(h.ring)-1)]
-	*e = entry{data: p.Data, index: h.next, pts: p.PTS, capture: capture, frame: h.frames, ts: rtpTime(p.PTS, h.track.ClockRate),
-		start: p.Start, end: p.End, key: p.Key}
+	if p.Start {
+		h.staged.capture = capture
+	}
+	h.staged.packets = append(h.staged.packets, p)
+	if p.End || h.track.Codec.Audio() {
+		h.number()
+	}
+}
+
+// number gives what has come its numbers, be it the whole of an access unit or not.
+func (h *history) number() {
+	s := &h.staged
+	n := len(s.packets)
+	if n == 0 {
+		return
+	}
+	first, last := s.packets[0], s.packets[n-1]
+	if first.Lost && h.next > 0 {
+		h.next++
+	}
+	if first.Start {
+		h.frames++
+		if h.track.Codec.Video() && first.Key {
+			h.key, h.keyed = h.next, true
+		}
+	}
+	e := entry{pts: first.PTS, capture: s.capture, frame: h.frames, ts: rtpTime(first.PTS, h.track.ClockRate), key: first.Key}
+	if h.track.Codec.Audio() {
+		e.start, e.end, e.data = first.Start, last.End, first.Data
+		h.put(e)
+	} else {
+		for _, p := range s.packets {
+			s.payloads = append(s.payloads, p.Data)
+		}
+		pieces := s.cutter.cut(h.track.Codec, s.payloads)
+		for i, p := range pieces {
+			e.start, e.end = first.Start && i == 0, last.End && i == len(pieces)-1
+			e.data, e.padded = p.data, p.padded
+			h.put(e)
+		}
+		clear(s.payloads)
+		s.payloads = s.payloads[:0]
+	}
+	clear(s.packets)
+	s.packets = s.packets[:0]
+	s.capture = 0
+}
+
+func (h *history) put(e entry) {
+	e.index = h.next
+	h.ring[h.next&uint64(len(h.ring)-1)] = e
 	h.next++
 	h.trim()
 }
@@ -106,6 +159,9 @@ func (h *history) last() *entry {
 
 // whole tells whether the newest access unit has all its packets.
 func (h *history) whole() bool {
+	if len(h.staged.packets) > 0 {
+		return false
+	}
 	e := h.last()
 	return e == nil || e.end
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/rtp/codecs"
+
 	"gantry/internal/testkit"
 	"gantry/media"
 	"gantry/media/h264"
@@ -63,7 +65,7 @@ type publisher struct {
 	cancel  context.CancelFunc
 	stopped chan struct{}
 	mu      sync.Mutex
-	frames  [][]byte // of what was sent, by RTP payload, concatenated per access unit
+	frames  [][]byte // the NAL units that were sent, by access unit
 	units   [][]byte
 	convert packing.Converter
 }
@@ -126,13 +128,14 @@ func (p *publisher) write() {
 	p.pub.Sync(0, p.pts, p.start.Add(p.pts))
 	whole := &media.Packet{PTS: p.pts, DTS: p.pts, Start: true, End: true, Key: h264.HasIDR(au), Data: au}
 	var sent []byte
+	var decode codecs.H264Packet
 	for _, q := range p.convert.Convert(nil, whole) {
 		times := 1
 		if !q.Start && !q.End {
 			times = max(1, p.Repeat)
 		}
 		for range times {
-			sent = append(sent, q.Data...)
+			sent = depacketized(sent, &decode, q.Data)
 			p.pub.Write(q)
 		}
 	}
@@ -153,12 +156,21 @@ func (p *publisher) now() time.Duration {
 	return p.pts
 }
 
-// sent tells whether an access unit with these RTP payloads was published.
-func (p *publisher) sent(payloads []byte) bool {
+// depacketized appends the NAL units that payload ends to dst: the relay may cut them in other places than the publisher.
+func depacketized(dst []byte, d *codecs.H264Packet, payload []byte) []byte {
+	b, err := d.Unmarshal(payload)
+	if err != nil {
+		return append(dst, "not H.264"...)
+	}
+	return append(dst, b...)
+}
+
+// sent tells whether an access unit with these NAL units was published.
+func (p *publisher) sent(units []byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := len(p.frames) - 1; i >= 0; i-- {
-		if bytes.Equal(p.frames[i], payloads) {
+		if bytes.Equal(p.frames[i], units) {
 			return true
 		}
 	}

@@ -126,6 +126,9 @@ func (o *outTrack) time(e *entry) uint32 {
 func (v *viewer) header(o *outTrack, b []byte, e *entry, seq uint64, stamp bool) []byte {
 	b = b[:rtpHeader]
 	b[0], b[1] = 0x80, o.pt
+	if e.padded > 0 {
+		b[0] |= 0x20
+	}
 	if e.end && o.history.track.Codec.Video() {
 		b[1] |= 0x80
 	}
@@ -179,7 +182,7 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 		f.put(v, v.sealer.Seal(v.header(o, buf, e, seq, stamp), e.data, o.ssrc, seq))
 		o.last, o.sent, o.whole = seq, o.time(e), e.end
 		o.packets++
-		o.octets += uint32(len(e.data))
+		o.octets += uint32(len(e.data) - e.padded)
 		v.budget++
 		limit--
 		if e.end && o == v.video && v.arrived() {
@@ -235,8 +238,10 @@ func (v *viewer) again(f *fan, o *outTrack, e *entry, seq uint64) {
 	head[1] = head[1]&0x80 | o.rtxPT
 	binary.BigEndian.PutUint16(head[2:], uint16(o.rtx))
 	binary.BigEndian.PutUint32(head[8:], o.rtxSSRC)
-	plain := head[len(head) : len(head)+rtxHeader+len(e.data)]
+	head[0] &^= 0x20 // padding is not repeated
+	data := e.data[:len(e.data)-e.padded]
+	plain := head[len(head) : len(head)+rtxHeader+len(data)]
 	binary.BigEndian.PutUint16(plain, uint16(seq))
-	copy(plain[rtxHeader:], e.data)
+	copy(plain[rtxHeader:], data)
 	f.put(v, v.sealer.Seal(head, plain, o.rtxSSRC, o.rtx))
 }

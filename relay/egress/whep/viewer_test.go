@@ -1,7 +1,6 @@
 package whep_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4"
 
 	"gantry/internal/proto/whip"
@@ -265,7 +265,8 @@ func (c *client) pictures(n int, p *publisher) []*rtp.Packet {
 	if !startsKey(packets[0].Payload) {
 		c.t.Fatalf("the first packet begins with %x: no key frame", packets[0].Payload[:4])
 	}
-	var unit bytes.Buffer
+	var unit []byte
+	var decode codecs.H264Packet
 	for i, q := range packets {
 		if i > 0 {
 			before := packets[i-1]
@@ -276,12 +277,12 @@ func (c *client) pictures(n int, p *publisher) []*rtp.Packet {
 				c.t.Fatalf("RTP time goes by %d after a packet with marker %v", step, before.Marker)
 			}
 		}
-		unit.Write(q.Payload)
+		unit = depacketized(unit, &decode, q.Payload)
 		if q.Marker {
-			if p != nil && !p.sent(unit.Bytes()) {
+			if p != nil && !p.sent(unit) {
 				c.t.Fatal("a picture arrived that was not published")
 			}
-			unit.Reset()
+			unit = unit[:0]
 		}
 	}
 	return packets
