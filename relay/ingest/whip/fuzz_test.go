@@ -20,6 +20,7 @@ func FuzzParseOffer(f *testing.F) {
 	}
 	f.Add(string(offer))
 	f.Add(strings.ReplaceAll(string(offer), "a=simulcast:send h;l", "a=simulcast:send ~h,x;l recv y"))
+	f.Add(strings.ReplaceAll(string(offer), "a=rid:h send", "a=rid:h send pt=96,97;max-width=1280"))
 	f.Fuzz(func(t *testing.T, text string) {
 		sections, err := parseOffer(text)
 		if err != nil {

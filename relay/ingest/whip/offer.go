@@ -22,7 +22,9 @@ type section struct {
 	mid     string
 	choices []choice // what of it can be received, in the publisher's order of preference
 	layers  []string // simulcast RIDs, in the offer's order
-	passive bool     // the publisher will be the DTLS server
+	// formats are the payload types that the offer restricts a layer to (RFC 8851 §5), by RID.
+	formats map[string][]string
+	passive bool // the publisher will be the DTLS server
 	// undirected: the offer does not say sendonly, nor anything else.
 	undirected bool
 }
@@ -37,9 +39,20 @@ type choice struct {
 	nack, pli, fir bool
 }
 
+// of returns the choices of a layer.
+func (s *section) of(rid string) (choices []*choice) {
+	types, restricted := s.formats[rid]
+	for i := range s.choices {
+		if c := &s.choices[i]; !restricted || slices.Contains(types, strconv.Itoa(int(c.params.PayloadType))) {
+			choices = append(choices, c)
+		}
+	}
+	return choices
+}
+
 // settled tells whether all choices are of one codec.
-func (s *section) settled() bool {
-	return !slices.ContainsFunc(s.choices, func(c choice) bool { return c.codec != s.choices[0].codec })
+func settled(choices []*choice) bool {
+	return !slices.ContainsFunc(choices, func(c *choice) bool { return c.codec != choices[0].codec })
 }
 
 func invalid(format string, args ...any) error {
@@ -286,10 +299,33 @@ func (s *section) simulcast(m *sdp.MediaDescription) error {
 			s.layers = append(s.layers, rid)
 		}
 	}
+	s.restrict(m)
+	for _, rid := range s.layers {
+		if len(s.of(rid)) == 0 {
+			return refused("the layer %q is in a codec that is not received", rid)
+		}
+	}
 	if len(s.layers) > maxLayers {
 		return refused("the %v track has %d layers: offer at most %d", s.kind, len(s.layers), maxLayers)
 	}
 	return nil
+}
+
+// restrict reads which payload types each layer may have, as publishers say whose layers are in different codecs.
+func (s *section) restrict(m *sdp.MediaDescription) {
+	for _, a := range m.Attributes {
+		rid, rest, _ := strings.Cut(a.Value, " ")
+		if a.Key != "rid" || !slices.Contains(s.layers, rid) {
+			continue
+		}
+		_, restrictions, _ := strings.Cut(rest, " ")
+		if types := (&format{fmtp: restrictions}).parameter("pt"); types != "" {
+			if s.formats == nil {
+				s.formats = map[string][]string{}
+			}
+			s.formats[rid] = strings.Split(types, ",")
+		}
+	}
 }
 
 // track returns what is published of a choice.

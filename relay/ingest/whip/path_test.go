@@ -1,9 +1,11 @@
 package whip
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"log/slog"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -447,4 +449,75 @@ func TestAlign(t *testing.T) {
 	if d := apart(); d.Abs() > alignStep {
 		t.Errorf("%v apart in the end", d)
 	}
+}
+
+// An H.265 publisher that has sent its parameter sets once is joined at any key frame, and messages that take several packets are no
+// pictures.
+func TestH265ParameterSets(t *testing.T) {
+	var nalus [][]byte
+	cmd := exec.Command("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=rate=30:size=320x180", "-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v", "libx265",
+		"-preset", "ultrafast", "-x265-params", "log-level=error:repeat-headers=1", "-f", "hevc", "-")
+	stream, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := func(n []byte) byte { return n[0] >> 1 & 0x3f }
+	for n := range h264.NALUs(stream) {
+		nalus = append(nalus, n)
+	}
+	message := append([]byte{39 << 1, 1, 5, 255}, bytes.Repeat([]byte{0xaa}, 3000)...)
+	send := func(l *lane, keep func([]byte) bool) {
+		l.ts += 3000
+		l.now += time.Second / 30
+		var au []byte
+		for _, n := range nalus {
+			if kind(n) < 32 {
+				au = h264.Append(au, message)
+			}
+			if keep(n) {
+				au = h264.Append(au, n)
+			}
+		}
+		payloads := (&codecs.H265Payloader{}).Payload(1000, au)
+		for i, b := range payloads {
+			l.put(b, i == len(payloads)-1)
+		}
+	}
+	whole := func([]byte) bool { return true }
+	picture := func(n []byte) bool { return kind(n) < 32 }
+	hevc := avc()
+	hevc.codec, hevc.sprop = media.H265, ""
+	t.Run("sent once", func(t *testing.T) {
+		l := newLane(t, hevc)
+		send(l, whole)
+		if track := l.published().Tracks[0]; track.Width != 320 || track.Height != 180 || track.KeyFrames != 1 {
+			t.Errorf("%+v", track)
+		}
+		send(l, picture)
+		seen := l.seen()
+		if len(seen) != 2 || !seen[1].key {
+			t.Fatalf("%d units", len(seen))
+		}
+		count := [3]int{}
+		for _, payload := range seen[1].payloads {
+			for n := range h265Units(payload) {
+				if i := int(kind(n)) - vps; i >= 0 && i < 3 {
+					count[i]++
+				}
+			}
+		}
+		if count != [3]int{1, 1, 1} {
+			t.Errorf("VPS, SPS and PPS: %v", count)
+		}
+	})
+	t.Run("never any", func(t *testing.T) {
+		l := newLane(t, hevc)
+		send(l, picture)
+		if _, err := l.s.server.hub.Subscribe("s", relay.Want{Packing: media.RTP}); err == nil {
+			t.Error("live with a picture that nobody can decode")
+		}
+		if !l.s.tracks[0].needKey {
+			t.Error("no key frame is asked for")
+		}
+	})
 }

@@ -87,11 +87,13 @@ func examineH264(b []byte) part {
 		p.begins = p.begins || u.BeginsPicture()
 		p.key = p.key || u.Type() == h264.IDR
 	}
-	if !any {
-		p.picture = true // a later fragment
+	if !any { // a later fragment
+		p.picture = len(b) < 2 || h264.TypeOf(b) != fuA || h264.RTPUnit{Header: b[1]}.Slice()
 	}
 	return p
 }
+
+const fuA = 28 // RFC 6184 §5.8
 
 // h265Units walks the NAL units that are whole in a payload, alone or aggregated (RFC 7798 §4.4.1, §4.4.2). Each has its header
 // of two bytes and more.
@@ -122,8 +124,11 @@ func examineH265(b []byte) part {
 		}
 		return part{picture: true, begins: first&0x80 != 0, key: typ >= 16 && typ <= 21} // IRAP
 	}
-	if len(b) > 3 && b[0]>>1&0x3f == 49 && b[2]&0x80 != 0 { // the first of several fragments
-		return unit(b[2]&0x3f, b[3])
+	if len(b) > 3 && b[0]>>1&0x3f == 49 { // fragments
+		if b[2]&0x80 != 0 { // the first
+			return unit(b[2]&0x3f, b[3])
+		}
+		return part{picture: b[2]&0x3f < 32}
 	}
 	p, any := part{}, false
 	for nalu := range h265Units(b) {

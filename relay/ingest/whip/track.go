@@ -1,6 +1,7 @@
 package whip
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -30,6 +31,7 @@ type track struct {
 	index   uint8
 	section *section
 	rid     string
+	choices []*choice // that the offer leaves it
 	choice  *choice
 	sure    bool        // its packets have confirmed the codec, or there is no other
 	info    media.Track // as published
@@ -79,13 +81,12 @@ func (s *session) settle(t *track, payloadType uint8) bool {
 	if t.sure && uint8(t.choice.params.PayloadType) == payloadType {
 		return true
 	}
-	for i := range t.section.choices {
-		c := &t.section.choices[i]
+	for _, c := range t.choices {
 		if uint8(c.params.PayloadType) != payloadType {
 			continue
 		}
 		for _, other := range s.tracks {
-			if other.section != t.section || other.choice == c {
+			if other.choice == c || !slices.Contains(other.choices, c) {
 				continue
 			}
 			if other.choice.codec != c.codec && s.pub != nil {
@@ -96,7 +97,7 @@ func (s *session) settle(t *track, payloadType uint8) bool {
 			s.choose(other, c)
 		}
 		for _, other := range s.tracks {
-			other.sure = other.sure || other.section == t.section
+			other.sure = other.sure || slices.Contains(other.choices, c)
 		}
 		return true
 	}

@@ -1,6 +1,7 @@
 package whip
 
 import (
+	"bytes"
 	"encoding/base64"
 	"strings"
 	"time"
@@ -13,6 +14,9 @@ const (
 	maxHeld   = 32   // payloads before the first slice of a picture
 	maxSets   = 1200 // bytes of an RTP payload that is inserted
 	headBytes = 64   // of a slice, for its picture order count
+
+	vps    = 32 // NAL unit types of H.265 (table 7-1): VPS, SPS and PPS follow each other
+	aud265 = 35
 )
 
 // A builder makes media.Packets of the payloads of one track, in sequence order: it finds where access units begin and end,
@@ -33,6 +37,7 @@ type builder struct {
 	slab []byte
 
 	sets  h264.ParameterSets // H.264 only
+	h265  [3][]byte          // H.265's: VPS, SPS, PPS
 	order order
 }
 
@@ -48,6 +53,7 @@ type unit struct {
 	broken  bool // something is missing inside: the rest is of no use
 	sps     bool // H.264: it brings parameter sets
 	pps     bool
+	sets    [3]bool // the same for H.265
 }
 
 // keep returns a copy of b. Payloads share large pieces of memory: one allocation for some dozen packets.
@@ -92,8 +98,12 @@ func (b *builder) add(p piece, pts time.Duration, lost bool) {
 func (b *builder) place(payload []byte, is part, marker bool) {
 	u := &b.unit
 	pkt := &media.Packet{Track: b.track, PTS: u.pts, DTS: b.dts, Data: payload}
-	if b.codec == media.H264 && (!u.picture || u.key) {
+	switch {
+	case u.picture && !u.key:
+	case b.codec == media.H264:
 		b.learn(payload)
+	case b.codec == media.H265:
+		b.learn265(payload)
 	}
 	if !u.picture && !is.picture && len(u.held) < maxHeld {
 		u.held = append(u.held, pkt)
@@ -158,6 +168,20 @@ func (b *builder) learn(payload []byte) {
 	}
 }
 
+// learn265 remembers H.265's parameter sets, which come whole (RFC 7798 §4.4.1, §4.4.2).
+func (b *builder) learn265(payload []byte) {
+	for n := range h265Units(payload) {
+		i := int(n[0]>>1&0x3f) - vps
+		if i < 0 || i >= len(b.h265) || len(n) > maxSets {
+			continue
+		}
+		b.unit.sets[i] = true
+		if !bytes.Equal(b.h265[i], n) {
+			b.h265[i] = bytes.Clone(n)
+		}
+	}
+}
+
 func (b *builder) describe() {
 	if info, err := h264.ParseSPS(b.sets.SPS()); err == nil {
 		b.described(info.Width, info.Height, info.ProfileLevelID)
@@ -191,15 +215,21 @@ func (b *builder) firstSlice(payload []byte) {
 			u.key = false // nobody can decode it; it will be asked for again
 			return
 		}
-		at := 0
-		if len(u.held) > 0 && h264.TypeOf(u.held[0].Data) == h264.AUD { // must be the first (H.264 §7.4.1.2.3)
-			at = 1
+		// An access unit delimiter must be the first (H.264 §7.4.1.2.3).
+		b.insert(sets, len(u.held) > 0 && h264.TypeOf(u.held[0].Data) == h264.AUD)
+	case media.H265:
+		b.order.times(u.ts)
+		if !u.key {
+			return
 		}
-		var insert []*media.Packet
-		for _, data := range sets {
-			insert = append(insert, &media.Packet{Track: b.track, PTS: u.pts, DTS: b.dts, Data: data})
+		if u.sets != [3]bool{true, true, true} {
+			if b.h265[0] == nil || b.h265[1] == nil || b.h265[2] == nil {
+				u.key = false // nobody can decode it; it will be asked for again
+				return
+			}
+			b.insert(b.h265[:], len(u.held) > 0 && u.held[0].Data[0]>>1&0x3f == aud265) // H.265 §7.4.2.4.4
 		}
-		u.held = append(u.held[:at:at], append(insert, u.held[at:]...)...)
+		b.size(b.h265[1])
 	default:
 		if b.codec.Audio() {
 			return
@@ -213,6 +243,20 @@ func (b *builder) firstSlice(payload []byte) {
 		}
 		b.size(payload)
 	}
+}
+
+// insert puts parameter sets before what is held, or after the first of it.
+func (b *builder) insert(sets [][]byte, second bool) {
+	u := &b.unit
+	at := 0
+	if second {
+		at = 1
+	}
+	var insert []*media.Packet
+	for _, data := range sets {
+		insert = append(insert, &media.Packet{Track: b.track, PTS: u.pts, DTS: b.dts, Data: data})
+	}
+	u.held = append(u.held[:at:at], append(insert, u.held[at:]...)...)
 }
 
 // size tells of a picture size that payload brings.
