@@ -22,6 +22,7 @@ import (
 	"gantry/relay/egress/restream"
 	"gantry/relay/ingest/pull"
 	"gantry/relay/ingest/srt"
+	"gantry/relay/record"
 )
 
 // Config is the relay's, as its file has it.
@@ -49,6 +50,7 @@ type Others struct {
 	RTMPS          string                   `yaml:"rtmps"` // where there is a certificate
 	Pull           []pull.Config            `yaml:"pull"`
 	Restream       []restream.Destination   `yaml:"restream"`
+	Recording      record.Config            `yaml:"recording"`
 
 	STUNServer     string      `yaml:"stun-server"`
 	ICELite        bool        `yaml:"ice-lite"`
@@ -84,7 +86,7 @@ func (l *level) UnmarshalText(text []byte) error {
 func defaults() Config {
 	s := srt.Default()
 	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold,
-		Others: Others{SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936"}}
+		Others: Others{SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936", Recording: record.Default()}}
 }
 
 // beside puts the host of HTTP into an address that has none: a relay for this machine alone is that on all its ports.

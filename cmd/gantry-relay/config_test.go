@@ -57,7 +57,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[Config]()) {
-		if key := f.Tag.Get("yaml"); !f.Anonymous && !strings.Contains(string(text), "\n"+key+": ") {
+		if key := f.Tag.Get("yaml"); !f.Anonymous && !strings.Contains(string(text), "\n"+key+":") {
 			t.Errorf("the example lacks %s", key)
 		}
 	}

@@ -60,7 +60,8 @@ the environment, the environment over the file:
     --version                print the version
 
 The file's pull names streams that the relay fetches itself (rtsp://, rtsps://, srt://), its restream where streams are sent on to
-(srt://, rtmp://, rtmps://, WHIP's https://); /api/v1/streams/{stream}/restream does so while live.
+(srt://, rtmp://, rtmps://, WHIP's https://); /api/v1/streams/{stream}/restream does so while live. Its recording keeps streams as MP4;
+/recordings and /api/v1/recordings list and fetch them.
 
 An address without a host (":8890") has that of --http. Publish with
 

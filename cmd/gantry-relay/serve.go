@@ -76,8 +76,12 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		}
 	}
 
+	keep := startRecording(cfg, hub, policy.Publish, log)
+	defer keep.Close()
+
 	registry := metrics.New()
 	collect(registry, publish, play)
+	keep.collect(registry)
 	others.collect(registry)
 	var stopping atomic.Bool
 	mux := http.NewServeMux()
@@ -90,7 +94,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		}
 		return nil
 	}}))
-	server.Handler = behind(cfg.TrustedProxies, web.Count(registry, onward.Handler(policy.Publish, mux)))
+	server.Handler = behind(cfg.TrustedProxies, web.Count(registry, keep.handler(onward.Handler(policy.Publish, mux))))
 
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -123,7 +127,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	deadline, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	go func() { shut <- server.Shutdown(deadline) }()
-	err = errors.Join(err, publish.Close(), others.Close(), onward.Close(), play.Close(), segments.Close())
+	err = errors.Join(err, publish.Close(), others.Close(), onward.Close(), play.Close(), segments.Close(), keep.Close())
 	if e := <-shut; e != nil {
 		log.Warn("requests were cut off", "err", e)
 		_ = server.Close()

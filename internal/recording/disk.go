@@ -181,6 +181,7 @@ func (d *Disk) Warning() string {
 	defer d.mu.Unlock()
 	room := min(int64(d.config.Budget), d.used+max(d.free-int64(d.config.Spare), 0)) // that recordings can ever have
 	switch {
+	case d.free == 0: // nobody has looked yet
 	case d.gone:
 		return fmt.Sprintf("the room for recordings, %v, is used up: the oldest are deleted", Size(room))
 	case float64(d.used+int64(d.config.Size)) > nearlyFull*float64(room):
