@@ -45,7 +45,7 @@ func TestRetransmission(t *testing.T) {
 				l.lose = func(b []byte) bool {
 					mu.Lock()
 					defer mu.Unlock()
-					if !isMedia(b) || b[1]&0x7f != 102 && b[1]&0x7f != videoPayloadType || rand.IntN(100) >= 5 {
+					if !isMedia(b) || b[1]&0x7f != 102 && b[1]&0x7f != h264PayloadType || rand.IntN(100) >= 5 {
 						return false
 					}
 					lost++

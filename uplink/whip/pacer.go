@@ -224,9 +224,7 @@ func (p *pacer) send(pkt *packet) {
 		p.transport++
 		_ = h.SetExtension(w.twcc, p.scratch.twcc[:])
 	}
-	if pkt.mark && w.midExt != 0 {
-		_ = h.SetExtension(w.midExt, []byte(l.stream.mid))
-	}
+	l.stream.identify(h, pkt)
 	if pkt.mark && w.capture != 0 {
 		_ = h.SetExtension(w.capture, captureMark(&p.scratch.capture, ntp(p.wall(pkt.pts))))
 	}

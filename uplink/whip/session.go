@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,7 +74,11 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 		if err := st.register(engine); err != nil {
 			return nil, err
 		}
-		for _, uri := range []string{sdp.SDESMidURI, sdp.TransportCCURI, absCaptureTimeURI} {
+		extensions := []string{sdp.SDESMidURI, sdp.TransportCCURI, absCaptureTimeURI}
+		if st.rid != "" {
+			extensions = append(extensions, sdp.SDESRTPStreamIDURI, sdp.SDESRepairRTPStreamIDURI)
+		}
+		for _, uri := range extensions {
 			if err := engine.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, st.Kind()); err != nil {
 				return nil, err
 			}
@@ -99,17 +104,37 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 		ses.bandwidth.close()
 		return nil, err
 	}
-	for _, st := range streams {
-		if _, err := ses.pc.AddTransceiverFromTrack(st, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly}); err != nil {
-			ses.close()
-			return nil, err
-		}
+	if err := ses.addStreams(); err != nil {
+		ses.close()
+		return nil, err
 	}
 	ses.pacer = newPacer(ses.bandwidth.pace(ses.bandwidth.start()), &s.count)
 	ses.pacer.wall, ses.pacer.report, ses.pacer.cname = p.Wall, ses.pc.WriteRTCP, name
 	ses.pc.OnICECandidate(ses.candidates.add)
 	ses.pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { notify(ses.states) }) // they may come out of order: look it up
 	return ses, nil
+}
+
+// addStreams makes a sender of each track, which layers of video share.
+func (s *session) addStreams() error {
+	var layered *webrtc.RTPSender
+	for _, st := range s.streams {
+		if st.rid != "" && layered != nil {
+			if err := layered.AddEncoding(st); err != nil {
+				return fmt.Errorf("add layer %s: %w", st.rid, err)
+			}
+			st.sender = layered
+			continue
+		}
+		t, err := s.pc.AddTransceiverFromTrack(st, webrtc.RTPTransceiverInit{Direction: webrtc.RTPTransceiverDirectionSendonly})
+		if err != nil {
+			return err
+		}
+		if st.sender = t.Sender(); st.rid != "" {
+			layered = st.sender
+		}
+	}
+	return nil
 }
 
 func (s *session) close() {
@@ -129,8 +154,8 @@ func (s *session) run(ctx context.Context) error {
 	})
 	workers.Go(func() { s.pacer.run(inner) })
 	workers.Go(func() { s.bandwidth.watch(inner, s.pacer, &s.sender.count, s.program.Feedback) })
-	for _, t := range s.pc.GetTransceivers() {
-		readers.Go(func() { s.read(t.Sender()) })
+	for _, st := range s.streams {
+		readers.Go(func() { s.read(st) })
 	}
 	err := s.signal(inner)
 	cancel(err)
@@ -160,7 +185,7 @@ func (s *session) goodbye() {
 // transmit packs access units for the pacer. It returns the Queue's error when that ends.
 func (s *session) transmit(ctx context.Context) error {
 	var lanes []*lane
-	running := false // video began with a key frame
+	running := uint64(0) // bit set of the tracks of video that began with a key frame
 	for {
 		unit, err := s.program.Packets.Pull(ctx)
 		if ctx.Err() != nil {
@@ -173,7 +198,7 @@ func (s *session) transmit(ctx context.Context) error {
 			return err
 		}
 		if !s.live.Load() || int(unit.Track) >= len(s.streams) {
-			running = false
+			running = 0
 			continue
 		}
 		if lanes == nil {
@@ -181,13 +206,16 @@ func (s *session) transmit(ctx context.Context) error {
 		}
 		l := lanes[unit.Track]
 		if l.stream.track.Codec.Audio() {
-			s.pacer.put(audioQueue, l.pack(unit, [][]byte{unit.Data})...)
+			s.pacer.put(audioQueue, l.pack(unit, l.stream.pack(unit.Data))...)
 			continue
 		}
-		if running = running || unit.Key; !running {
+		if unit.Key {
+			running |= 1 << unit.Track
+		}
+		if running&(1<<unit.Track) == 0 {
 			continue
 		}
-		s.pacer.put(videoQueue, l.pack(unit, packH264(unit.Data, maxPayload))...)
+		s.pacer.put(videoQueue, l.pack(unit, l.stream.pack(unit.Data))...)
 		s.pacer.wait(ctx)
 	}
 }
@@ -227,10 +255,9 @@ func (l *lane) pack(unit *media.Packet, payloads [][]byte) []*packet {
 }
 
 // read handles the RTCP of one stream until the connection is closed.
-func (s *session) read(sender *webrtc.RTPSender) {
-	st := sender.Track().(*stream)
+func (s *session) read(st *stream) {
 	for {
-		packets, _, err := sender.ReadRTCP()
+		packets, _, err := st.sender.ReadSimulcastRTCP(st.rid)
 		if errors.Is(err, io.ErrShortBuffer) { // longer than any RTCP packet should be
 			continue
 		}
@@ -247,9 +274,10 @@ func (s *session) received(st *stream, p rtcp.Packet) {
 	count := &s.sender.count
 	switch p := p.(type) {
 	case *rtcp.PictureLossIndication, *rtcp.FullIntraRequest: // RFC 4585 §6.3.1, RFC 5104 §4.3.1
-		if st.Kind() == webrtc.RTPCodecTypeVideo {
+		// What is about several layers comes to each of them.
+		if st.Kind() == webrtc.RTPCodecTypeVideo && slices.Contains(p.DestinationSSRC(), st.wire.ssrc) {
 			count.plis.Add(1)
-			s.program.Feedback(media.Feedback{KeyFrame: true})
+			s.program.Feedback(media.Feedback{KeyFrame: true, Tracks: 1 << st.index})
 		}
 	case *rtcp.TransportLayerNack:
 		s.resend(st, p)
@@ -265,6 +293,7 @@ func (s *session) received(st *stream, p rtcp.Packet) {
 func (s *session) receivedReports(st *stream, reports []rtcp.ReceptionReport) {
 	for _, r := range reports {
 		if r.SSRC == st.wire.ssrc {
+			st.known.Store(true)
 			video := st.Kind() == webrtc.RTPCodecTypeVideo
 			s.sender.count.answered(r.SSRC, r.LastSenderReport, r.Delay, r.FractionLost, video, time.Now())
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"gantry/internal/proto/whip"
 	"gantry/media"
+	"gantry/uplink"
 )
 
 const (
@@ -57,7 +59,7 @@ func (s *session) negotiate(ctx context.Context) error {
 		s.candidates.take()
 		send = s.pc.LocalDescription().SDP
 	}
-	if send, err = finishOffer(send, s.trickles()); err != nil {
+	if send, err = finishOffer(send, s.trickles(), s.formats()); err != nil {
 		return fmt.Errorf("make offer: %w", err)
 	}
 	answer, err := s.http.post(ctx, send)
@@ -76,7 +78,11 @@ func (s *session) negotiate(ctx context.Context) error {
 		}
 	}
 	for _, t := range s.pc.GetTransceivers() {
-		t.Sender().Track().(*stream).mid = t.Mid()
+		for _, st := range s.streams {
+			if st.sender == t.Sender() {
+				st.mid = t.Mid()
+			}
+		}
 	}
 	if err := checkAnswer(answer.sdp, send); err != nil {
 		return fmt.Errorf("answer: %w", err)
@@ -111,8 +117,23 @@ func (s *session) releaseTCP() {
 	s.held = nil
 }
 
-// finishOffer adds what RFC 9725 §4.4.1 and RFC 8840 §4.1 ask for and pion does not write.
-func finishOffer(offer string, trickle bool) (string, error) {
+// formats returns the payload type of each layer where they differ.
+func (s *session) formats() map[string]webrtc.PayloadType {
+	all, types := map[string]webrtc.PayloadType{}, map[webrtc.PayloadType]bool{}
+	for _, st := range s.streams {
+		if st.rid != "" {
+			all[st.rid], types[st.payloadType()] = st.payloadType(), true
+		}
+	}
+	if len(types) < 2 {
+		return nil
+	}
+	return all
+}
+
+// finishOffer adds what RFC 9725 §4.4.1 and RFC 8840 §4.1 ask for and pion does not write. Layers are told apart by their RIDs
+// alone, as browsers do it; formats are the payload types of those that are in different codecs (RFC 8851 §5).
+func finishOffer(offer string, trickle bool, formats map[string]webrtc.PayloadType) (string, error) {
 	var d sdp.SessionDescription
 	if err := d.UnmarshalString(offer); err != nil {
 		return "", err
@@ -130,9 +151,13 @@ func finishOffer(offer string, trickle bool) (string, error) {
 	d.Attributes = append(kept, sdp.NewAttribute("ice-options", options))
 	for _, m := range d.MediaDescriptions {
 		var all []sdp.Attribute
+		_, layered := m.Attribute("simulcast")
 		for _, a := range m.Attributes {
-			if a.Key == "ice-options" || a.Key == "rtcp-mux-only" {
+			if a.Key == "ice-options" || a.Key == "rtcp-mux-only" || layered && (a.Key == "ssrc" || a.Key == "ssrc-group" || slices.Contains(all, a)) {
 				continue
+			}
+			if rid, _, _ := strings.Cut(a.Value, " "); a.Key == "rid" && formats[rid] != 0 {
+				a.Value += fmt.Sprintf(" pt=%d", formats[rid])
 			}
 			all = append(all, a)
 			if a.Key == "rtcp-mux" {
@@ -169,6 +194,31 @@ func checkAnswer(answer, offer string) error {
 			if _, ok := m.Attribute(direction); ok {
 				return fmt.Errorf("%s is %s, where a server must receive", kind, direction)
 			}
+		}
+		if err := checkLayers(m, o.MediaDescriptions[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLayers refuses an answer that does not take all layers (RFC 8853 §5.3.2): what is sent of the others would be for nothing.
+func checkLayers(answer, offer *sdp.MediaDescription) error {
+	offered, ok := offer.Attribute("simulcast")
+	if !ok {
+		return nil
+	}
+	taken, _ := answer.Attribute("simulcast")
+	layers := func(value, direction string) []string {
+		fields := strings.Fields(value)
+		if i := slices.Index(fields, direction); i >= 0 && i+1 < len(fields) {
+			return strings.FieldsFunc(fields[i+1], func(r rune) bool { return r == ';' || r == ',' || r == '~' })
+		}
+		return nil
+	}
+	for _, rid := range layers(offered, "send") {
+		if !slices.Contains(layers(taken, "recv"), rid) {
+			return fmt.Errorf("%w: server does not take the layer %q (simulcast)", uplink.ErrRefused, rid)
 		}
 	}
 	return nil
