@@ -49,9 +49,11 @@ var rules = []rule{
 	{"internal/proto", []string{"internal/proto"}, implement},
 	{"internal/rtc", []string{"internal/rtc", "internal/proto"}, implement},
 	{"internal/recording", []string{}, implement},
+	{"internal/recording", []string{}, implement},
 	{"device/", []string{"=device", ".", "internal/v4l2", "internal/usb", "internal/proto"}, implement},
 	{"encoder/", []string{"=encoder", ".", "internal/v4l2"}, implement},
 	{"uplink/", []string{"=uplink", ".", "internal/proto"}, implement},
+	{"uplink/record", []string{"=uplink", ".", "internal/recording"}, implement},
 	{"uplink/record", []string{"=uplink", ".", "internal/recording"}, implement},
 	{"uplink/heal", []string{"=uplink", ".", "internal/recording"}, implement},
 	{"relay/access", []string{"."}, implement},
@@ -60,6 +62,7 @@ var rules = []rule{
 	{"relay/egress", []string{"=relay", "internal/proto"}, implement},
 	{"relay/egress/", []string{"=relay", "=relay/egress", ".", "relay/access", "internal/proto", "internal/rtc"}, implement},
 	{"relay/egress/restream", []string{"=relay", "=uplink", ".", "relay/access"}, implement}, // sends as a box does, by what cmd hands it
+	{"relay/record", []string{"=relay", ".", "relay/access", "internal/recording"}, implement},
 	{"relay/record", []string{"=relay", ".", "relay/access", "internal/recording"}, implement},
 	{"relay/web", []string{"=relay", ".", "relay/access", "internal/proto"}, implement},
 
