@@ -29,12 +29,7 @@ func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange, t media.
 	w.u(1, 1)
 	if hasVUI {
 		from := r.pos
-		if r.u(1) == 1 && r.u(8) == 255 { // aspect_ratio_idc: Extended_SAR
-			r.u(32)
-		}
-		if r.u(1) == 1 { // overscan_info_present_flag
-			r.u(1)
-		}
+		skipAspect(r)
 		w.copy(r.buf, from, r.pos)
 		if r.u(1) == 1 { // video_signal_type_present_flag: what it said is replaced
 			r.u(4)
@@ -51,11 +46,7 @@ func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange, t media.
 		w.u(2, 0) // aspect ratio, overscan
 		writeSignalType(w, m, rng, t)
 		w.u(5, 0) // chroma location, timing, both HRD, pic_struct
-		w.u(1, 1) // bitstream_restriction_flag
-		w.u(1, 1) // motion vectors over picture boundaries
-		for _, v := range []uint32{0, 0, 16, 16, 0, refs} {
-			w.ue(v)
-		}
+		writeRestriction(w, refs)
 	}
 	w.u(1, 1) // rbsp_stop_one_bit
 	out := escape([]byte{sps[0]}, w.buf)

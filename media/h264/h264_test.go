@@ -236,6 +236,15 @@ func FuzzParseSPS(f *testing.F) {
 		if err == nil && (info.Width < 1 || info.Height < 1) {
 			t.Fatalf("%+v", info)
 		}
+		if timed, timingErr := SetTiming(nalu); err == nil && timingErr == nil {
+			again, err := ParseSPS(timed)
+			if want := info; again.MaxReorder != want.MaxReorder && want.MaxReorder >= 0 || err != nil || again.Width != want.Width || again.Matrix != want.Matrix {
+				t.Fatalf("with timing: %+v, %v; want %+v", again, err, want)
+			}
+			if _, err := SetTiming(timed); err == nil {
+				t.Fatal("timing twice")
+			}
+		}
 		sps, colourErr := SetColour(nalu, media.MatrixBT709, media.RangeFull, media.TransferSDR)
 		if err != nil || colourErr != nil {
 			return

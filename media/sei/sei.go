@@ -1,5 +1,5 @@
 // Package sei writes and reads supplemental enhancement information (H.264 §7.3.2.3, H.265 §7.3.2.4) in Annex B access units: the
-// wall time at which a picture was captured, as an unregistered user data message.
+// wall time at which a picture was captured, as an unregistered user data message or as a timecode.
 //
 // It knows no clock: callers bring the time. It looks at NAL unit headers and SEI payloads only.
 package sei
@@ -12,18 +12,24 @@ import (
 	"gantry/media"
 )
 
-// UTC is the UUID of the message that carries the time of capture: milliseconds since 1970 UTC, as 64 bits, big-endian. Streaming
+// utcID is the UUID of the message that carries the time of capture: milliseconds since 1970 UTC, as 64 bits, big-endian. Streaming
 // platforms that measure latency read and write the same.
-var UTC = [16]byte{0x9a, 0x21, 0xf3, 0xbe, 0x31, 0xf0, 0x4b, 0x78, 0xb0, 0xbe, 0xc7, 0xf7, 0xdb, 0xb9, 0x72, 0x50}
+var utcID = [16]byte{0x9a, 0x21, 0xf3, 0xbe, 0x31, 0xf0, 0x4b, 0x78, 0xb0, 0xbe, 0xc7, 0xf7, 0xdb, 0xb9, 0x72, 0x50}
 
 const (
 	userDataUnregistered = 5 // payloadType, H.264 §D.2.7
-	utcSize              = len(UTC) + 8
+	utcSize              = len(utcID) + 8
 )
 
 // StampUTC returns au with a message that it was captured at t, before its first slice; au itself is not changed. Access units of
 // codecs without SEI, and without a slice, come back as they are.
 func StampUTC(codec media.Codec, au []byte, t time.Time) []byte {
+	message := append(make([]byte, 0, utcSize), utcID[:]...)
+	return insert(codec, au, userDataUnregistered, binary.BigEndian.AppendUint64(message, uint64(t.UnixMilli())))
+}
+
+// insert returns au with a message of less than 255 bytes before its first slice.
+func insert(codec media.Codec, au []byte, kind byte, message []byte) []byte {
 	if codec != media.H264 && codec != media.H265 {
 		return au
 	}
@@ -31,8 +37,7 @@ func StampUTC(codec media.Codec, au []byte, t time.Time) []byte {
 	if at < 0 {
 		return au
 	}
-	payload := append([]byte{userDataUnregistered, byte(utcSize)}, UTC[:]...)
-	payload = binary.BigEndian.AppendUint64(payload, uint64(t.UnixMilli()))
+	payload := append([]byte{kind, byte(len(message))}, message...)
 	payload = append(payload, 0x80) // rbsp_trailing_bits
 	out := make([]byte, 0, len(au)+48)
 	out = append(out, au[:at]...)
@@ -63,8 +68,8 @@ func UTCOf(codec media.Codec, au []byte) (t time.Time, ok bool) {
 			if size > len(rest) {
 				break
 			}
-			if kind == userDataUnregistered && size >= utcSize && bytes.HasPrefix(rest, UTC[:]) {
-				return time.UnixMilli(int64(binary.BigEndian.Uint64(rest[len(UTC):]))), true
+			if kind == userDataUnregistered && size >= utcSize && bytes.HasPrefix(rest, utcID[:]) {
+				return time.UnixMilli(int64(binary.BigEndian.Uint64(rest[len(utcID):]))), true
 			}
 			rest = rest[size:]
 		}

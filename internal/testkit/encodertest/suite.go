@@ -28,6 +28,7 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("TenBits", s.tenBits)
 	t.Run("Labels", s.labels)
 	t.Run("OddSizes", s.oddSizes)
+	t.Run("Timecodes", s.timecodes)
 	if !s.Sibling {
 		t.Run("Guard", s.guard)
 	}
