@@ -47,6 +47,12 @@ type Encoder interface {
 	Close() error
 }
 
+// A CopyCounter is an Encoder that tells how its pictures reached it. Copies may be called at any time, also after Close.
+type CopyCounter interface {
+	// Copies returns how many pictures the encoder read where they lay, and how many were copied, converted or uploaded for it.
+	Copies() (inPlace, copied uint64)
+}
+
 // A Converter makes pictures that encoders take, of those that a device delivers: it decodes JPEGs, or deinterlaces. One goroutine
 // uses it.
 type Converter interface {

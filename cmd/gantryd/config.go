@@ -18,6 +18,7 @@ import (
 	"gantry/encoder/opus"
 	"gantry/internal/config"
 	"gantry/media"
+	"gantry/media/sei"
 	"gantry/media/sound"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
@@ -37,7 +38,8 @@ const (
 	eachFrame = "frame"
 	eachField = "field"
 
-	timecodeUTC = "utc"
+	timecodeUTC   = "utc"
+	timecodeSMPTE = "smpte"
 )
 
 // maxUplinks bounds what one box sends to.
@@ -247,9 +249,12 @@ func (c encoderConfig) Validate() error {
 	if c.Threads < 0 || c.Threads > 64 {
 		errs = append(errs, fmt.Errorf("threads: %d is not from 1 to 64, or 0 for as many as the machine has", c.Threads))
 	}
-	errs = append(errs, oneOf("timecode", c.Timecode, none, timecodeUTC))
+	errs = append(errs, oneOf("timecode", c.Timecode, none, timecodeUTC, timecodeSMPTE))
 	return errors.Join(errs...)
 }
+
+// timecodes are the names that the configuration has for them.
+var timecodes = map[string]sei.Kind{none: sei.None, timecodeUTC: sei.UTC, timecodeSMPTE: sei.SMPTE}
 
 func (c encoderConfig) params() encoder.Params {
 	return encoder.Params{Codec: videoCodecs[c.Codec], Bitrate: c.Bitrate, GOP: c.GOP, Preset: c.Preset, Profile: c.Profile, Threads: c.Threads}

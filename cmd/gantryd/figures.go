@@ -38,6 +38,8 @@ var (
 	encodeKeys   = &metrics.Figure{Name: "gantry_encode_keyframes_total", Counter: true, Help: "Coded pictures at which decoding can begin."}
 	encodeBytes  = &metrics.Figure{Name: "gantry_encode_bytes_total", Counter: true, Help: "Bytes of coded pictures."}
 	encodeTarget = &metrics.Figure{Name: "gantry_encode_target_bits_per_second", Help: "Bitrate that the encoder is asked for."}
+	encodeRead   = &metrics.Figure{Name: "gantry_encode_read_frames_total", Counter: true, Labels: []string{"path"},
+		Help: "Pictures by how they reached the encoder: in-place, where the source had put them, or copied or converted first."}
 	encodeOpened = &metrics.Figure{Name: "gantry_encode_restarts_total", Counter: true, Help: "Encoders opened after the first."}
 	audioSilence = &metrics.Figure{Name: "gantry_audio_silence_seconds_total", Counter: true, Labels: []string{"device"},
 		Help: "Silence that stood in for sound that was missing."}
@@ -71,7 +73,7 @@ var (
 // declare registers what the box measures.
 func (b *box) declare(r *metrics.Registry) {
 	r.Collect(b.samples, captureFrames, captureSlates, captureDropped, captureSignal, encodeFrames, encodeKeys, encodeBytes,
-		encodeTarget, encodeOpened, audioPackets, audioSilence, audioOverruns, audioDrift, audioOffset, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
+		encodeTarget, encodeRead, encodeOpened, audioPackets, audioSilence, audioOverruns, audioDrift, audioOffset, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
 		uplinkBytes, uplinkPackets, conditions, uptime, reloaded, lastReload)
 }
 
@@ -89,6 +91,8 @@ func (b *box) samples() []metrics.Sample {
 	add(captureDropped, float64(v.Late), v.Name, "late")
 	add(captureSignal, truth(v.Signal), v.Name)
 	add(encodeFrames, float64(e.Frames))
+	add(encodeRead, float64(e.InPlace), "in-place")
+	add(encodeRead, float64(e.Copied), "copied")
 	add(encodeKeys, float64(e.KeyFrames))
 	add(encodeBytes, float64(e.Bytes))
 	add(encodeTarget, float64(e.Target))

@@ -67,7 +67,7 @@ func checkRenditions(list []renditionConfig, uplinks []uplinkConfig) (errs []err
 func renditions(list []renditionConfig, main encoderConfig) (specs []pipeline.Rendition) {
 	for _, r := range list {
 		p := encoder.Params{Codec: videoCodecs[r.Codec], Width: r.Width, Height: r.Height, Bitrate: r.Bitrate, GOP: main.GOP}
-		e := pipeline.Encoder{Key: r.Codec, Params: p, Floor: r.MinBitrate, Timecode: main.Timecode == timecodeUTC}
+		e := pipeline.Encoder{Key: r.Codec, Params: p, Floor: r.MinBitrate, Timecode: timecodes[main.Timecode]}
 		for _, b := range backends() {
 			if b.Codec == p.Codec {
 				e.Backends = append(e.Backends, b)

@@ -41,7 +41,7 @@ func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 		Video: video(c.Video, log),
 		Audio: audio(c.Audio, c.Opus, c.AAC, log),
 		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate,
-			Timecode: c.Encoder.Timecode == timecodeUTC},
+			Timecode: timecodes[c.Encoder.Timecode]},
 	}
 	for _, b := range backends() {
 		if b.Codec == s.Encoder.Params.Codec && (c.Encoder.Backend == auto || c.Encoder.Backend == b.Name) {

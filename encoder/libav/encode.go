@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -75,6 +76,9 @@ type video struct {
 	most  int    // bit/s that the level allows, 0: no limit known
 	rate  media.Rational
 	out   *encoder.Output
+
+	inPlace bool // pictures are read where they lie
+	coded   atomic.Uint64
 
 	mu     sync.Mutex
 	c      *C.gantry_encoder // nil once closed
@@ -157,7 +161,7 @@ func open(co *coder, in media.VideoFormat, asked encoder.Params) (encoder.Encode
 		return nil, fmt.Errorf("open %s: %w", co.name, err)
 	}
 	v := &video{
-		coder: co, in: in, params: asked, rate: rate, c: c, out: encoder.NewOutput(waiting),
+		coder: co, in: in, inPlace: direct && !src.halve && !co.keepsPictures && co.device == "", params: asked, rate: rate, c: c, out: encoder.NewOutput(waiting),
 		keys:  encoder.KeyTimer{GOP: p.GOP, Interval: rate.Interval()},
 		track: media.Track{Codec: co.codec, ClockRate: 90000, Width: p.Width, Height: p.Height, Bitrate: p.Bitrate},
 	}
@@ -243,6 +247,14 @@ func (v *video) readHead(p encoder.Params) error {
 	return nil
 }
 
+// Copies implements encoder.CopyCounter. What libraries and drivers copy themselves is not known.
+func (v *video) Copies() (inPlace, copied uint64) {
+	if v.inPlace {
+		return v.coded.Load(), 0
+	}
+	return 0, v.coded.Load()
+}
+
 func (v *video) Track() media.Track { return v.track }
 
 // Encode codes f before it returns: with software encoders that is the whole work, on the caller's thread.
@@ -262,6 +274,7 @@ func (v *video) Encode(ctx context.Context, f *media.Frame, key bool) error {
 	v.stamps[v.number%delay] = f.PTS
 	err := f.CPU(func(planes [][]byte) error { return v.send(f, planes, key) })
 	v.number++
+	v.coded.Add(1)
 	if err == nil {
 		err = v.drain()
 	}

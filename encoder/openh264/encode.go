@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pion/mediadevices/pkg/codec"
 	"github.com/pion/mediadevices/pkg/codec/openh264"
@@ -46,6 +47,7 @@ type coder struct {
 	track media.Track
 	most  int // bit/s that the level allows
 	out   *encoder.Output
+	coded atomic.Uint64
 
 	mu      sync.Mutex
 	lib     codec.ReadCloser // nil once closed
@@ -203,6 +205,14 @@ func (c *coder) colour(au []byte) ([]byte, error) {
 	return out, nil
 }
 
+// Copies implements encoder.CopyCounter.
+func (c *coder) Copies() (inPlace, copied uint64) {
+	if c.in.FourCC == media.YU12 {
+		return c.coded.Load(), 0
+	}
+	return 0, c.coded.Load()
+}
+
 func (c *coder) Track() media.Track { return c.track }
 
 // Encode codes f before it returns, on the caller's thread.
@@ -232,6 +242,7 @@ func (c *coder) Encode(ctx context.Context, f *media.Frame, key bool) error {
 	if err != nil {
 		return fmt.Errorf("encode with openh264: %w", err)
 	}
+	c.coded.Add(1)
 	c.out.Put(&media.Packet{PTS: f.PTS, DTS: f.PTS, Start: true, End: true, Key: h264.HasIDR(data), Data: data})
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -15,12 +14,9 @@ import (
 	"gantry/internal/health"
 	"gantry/internal/supervise"
 	"gantry/media"
-	"gantry/media/sei"
 )
 
 const (
-	encoderStuck  = 3 * time.Second  // a picture went in and nothing came out
-	drainLimit    = 2 * time.Second  // for what an encoder still holds when it is closed
 	soonFailed    = 10 * time.Second // a back end that fails within this gives way to the next
 	reopenSpacing = 2 * time.Second  // least time between encoders where a bitrate needs a new one
 )
@@ -31,8 +27,6 @@ var (
 	encoderDown = health.Warnable{Code: "encoder-down", Severity: health.Failing, Visible: time.Second}
 	encoderSlow = health.Warnable{Code: "encoder-slow", Severity: health.Degraded, Visible: 3 * time.Second}
 )
-
-var errEncoderStuck = errors.New("the encoder took pictures and made nothing of them for 3 s")
 
 // encode is the stage between the slot and the destinations' queues.
 type encode struct {
@@ -63,6 +57,9 @@ type encodeState struct {
 	keys     uint64 // key frames made
 	opened   uint64 // encoders so far
 	progress uint64 // pictures that were given to an encoder, and failures to: the stage is not stuck
+	left     int    // encoders that hang, and are left behind
+	// Pictures that encoders before the current one read where they lay, and that were copied or converted for them.
+	inPlace, copied uint64
 }
 
 func (e *encode) run(ctx context.Context) error {
@@ -93,7 +90,7 @@ func (e *encode) once(ctx context.Context) (err error) {
 			return
 		}
 		e.note(func(st *encodeState) { st.current = nil })
-		if err != nil && ctx.Err() == nil && clock.Now()-c.began < soonFailed {
+		if err != nil && ctx.Err() == nil && (clock.Now()-c.began < soonFailed || c.calls.left.Load()) {
 			e.rank = c.rank + 1 // the next one may do better
 		}
 		err = errors.Join(err, c.close())
@@ -213,6 +210,7 @@ func (e *encode) open(ctx context.Context, fail context.CancelCauseFunc, in medi
 		}
 		e.rank = rank
 		c := e.start(enc, b.Name, rank, in, want, fail)
+		go c.work(ctx) // until c.close, or for ever where a call of the encoder's hangs
 		e.log.Info("encoder opened", "encoder", b.Name, "codec", enc.Track().Codec, "format", in, "bitrate", want.Params.Bitrate)
 		e.tracks.setVideo(e.rid, enc.Track())
 		e.split.opened()
@@ -221,101 +219,4 @@ func (e *encode) open(ctx context.Context, fail context.CancelCauseFunc, in medi
 		return c, nil
 	}
 	return nil, errors.Join(errs...)
-}
-
-// A coder is one open encoder and the goroutine that reads it.
-type coder struct {
-	enc   encoder.Encoder
-	name  string
-	rank  int
-	in    media.VideoFormat
-	want  Encoder
-	began time.Duration
-
-	fail  context.CancelCauseFunc // ends the stage's run
-	stop  context.CancelFunc      // ends reading
-	stuck *time.Timer
-	done  chan struct{} // closed when reading has ended
-
-	mu      sync.Mutex
-	pending int // pictures that went in and did not come out
-}
-
-func (e *encode) start(enc encoder.Encoder, name string, rank int, in media.VideoFormat, want Encoder, fail context.CancelCauseFunc) *coder {
-	c := &coder{enc: enc, name: name, rank: rank, in: in, want: want, began: clock.Now(), fail: fail, done: make(chan struct{})}
-	ctx, stop := context.WithCancel(context.Background()) // reading goes on while Close drains
-	c.stop = stop
-	c.stuck = time.AfterFunc(time.Hour, func() {
-		fail(errEncoderStuck)
-		stop()
-	})
-	c.stuck.Stop()
-	go e.read(ctx, c)
-	return c
-}
-
-// read brings packets to the queues until the encoder ends.
-func (e *encode) read(ctx context.Context, c *coder) {
-	defer close(c.done)
-	codec := c.enc.Track().Codec
-	for {
-		p, err := c.enc.Read(ctx)
-		if err != nil {
-			if !errors.Is(err, io.EOF) && ctx.Err() == nil {
-				c.fail(fmt.Errorf("read from %s: %w", c.name, err))
-			}
-			return
-		}
-		c.came()
-		e.out.add(clock.Now(), len(p.Data))
-		if p.Key {
-			e.note(func(st *encodeState) { st.keys++ })
-			e.split.keyed(e.rid, p.PTS)
-		}
-		if want, _ := e.setting.get(); want.Timecode {
-			stamped := *p
-			stamped.Data = sei.StampUTC(codec, p.Data, clock.Wall(p.PTS))
-			p = &stamped
-		}
-		if e.emit != nil {
-			e.emit(p, codec)
-			continue
-		}
-		e.fanout.pushPicture(p, codec, e.rid)
-	}
-}
-
-func (c *coder) encode(ctx context.Context, f *media.Frame, key bool) error {
-	c.mu.Lock()
-	if c.pending == 0 {
-		c.stuck.Reset(encoderStuck)
-	}
-	c.pending++
-	c.mu.Unlock()
-	return c.enc.Encode(ctx, f, key)
-}
-
-func (c *coder) came() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.pending = max(c.pending-1, 0); c.pending == 0 {
-		c.stuck.Stop()
-	} else {
-		c.stuck.Reset(encoderStuck)
-	}
-}
-
-// close drains the encoder into the queues and frees it.
-func (c *coder) close() error {
-	c.stuck.Stop()
-	err := c.enc.Close()
-	patience := time.NewTimer(drainLimit)
-	defer patience.Stop()
-	select {
-	case <-c.done:
-	case <-patience.C:
-	}
-	c.stop()
-	<-c.done
-	return err
 }

@@ -636,7 +636,7 @@ func TestTimecode(t *testing.T) {
 				t.Fatalf("%v, unasked", at)
 			}
 		}
-		r.spec.Encoder.Timecode = true
+		r.spec.Encoder.Timecode = sei.UTC
 		r.Apply(r.spec)
 		sleep(time.Second)
 		got := p.got()

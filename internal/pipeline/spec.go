@@ -8,6 +8,7 @@ import (
 	"gantry/device"
 	"gantry/encoder"
 	"gantry/media"
+	"gantry/media/sei"
 	"gantry/media/sound"
 	"gantry/uplink"
 )
@@ -64,7 +65,7 @@ type Encoder struct {
 	Backends []encoder.Backend // that may be used, the best first
 	Params   encoder.Params    // Bitrate is the most that is ever used
 	Floor    int               // bit/s that the video is never asked to go below
-	Timecode bool              // each picture says when it was captured, in UTC (package media/sei)
+	Timecode sei.Kind          // each picture says when it was captured
 }
 
 // A Rendition is a further encode. Its encoder makes the size that Params say of the source's pictures, in one step.

@@ -61,6 +61,8 @@ type EncoderStatus struct {
 	KeyFrames uint64
 	Asked     uint64 // key frames because a destination asked
 	Opened    uint64 // encoders so far
+	InPlace   uint64 // pictures that encoders read where they lay, where they tell
+	Copied    uint64 // pictures that were copied or converted for them
 	Reason    string // why there is none
 }
 
@@ -135,8 +137,10 @@ func (e *encode) status(now time.Duration, b *feedback) EncoderStatus {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	st := EncoderStatus{Target: e.now.target, Ceiling: want.Params.Bitrate, Bitrate: bps, Rate: rate, Frames: frames, Bytes: bytes,
-		KeyFrames: e.now.keys, Asked: asked, Opened: e.now.opened}
+		KeyFrames: e.now.keys, Asked: asked, Opened: e.now.opened, InPlace: e.now.inPlace, Copied: e.now.copied}
 	if c := e.now.current; c != nil {
+		inPlace, copied := c.copies()
+		st.InPlace, st.Copied = st.InPlace+inPlace, st.Copied+copied
 		st.Name, st.Track = c.name, c.enc.Track()
 		st.Track.RID = e.rid
 	}

@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"gantry/encoder"
+	"gantry/media"
+)
+
+// An encoder whose call never returns, as one hung in a driver does, is left behind, and the next one goes on; the destination does
+// not notice more than a pause. When the call returns after all, nothing is left over.
+func TestHungEncoderIsLeftBehind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer("a")
+		free := make(chan struct{})
+		spare := &chip{name: "spare", bytes: 8}
+		r := start(t, func(r *rig) {
+			hangs := r.chip.backend()
+			open := hangs.Open
+			hangs.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+				e, err := open(ctx, in, p)
+				return &hung{Encoder: e, after: 400, free: free}, err
+			}
+			r.spec.Encoder.Backends = []encoder.Backend{hangs, spare.backend()}
+		}, p)
+		sleep(30 * time.Second)
+		st := r.Status()
+		if st.Encoder.Name != "spare" || st.Encoder.Opened != 2 || st.Uplinks[0].Connects != 1 || !st.Video.Signal {
+			t.Errorf("%+v", st)
+		}
+		steady(t, p.got(), encoderStuck+hangGrace+encoderBackoff.Min+5*frame, true)
+		list := r.health.Conditions()
+		if len(list) != 1 || list[0].Code != "encoder-hung" || !strings.Contains(list[0].Reason, "chip does not return") {
+			t.Errorf("conditions %v", list)
+		}
+		close(free)
+		sleep(time.Second)
+		if list := r.health.Conditions(); len(list) != 0 || r.chip.live != 0 {
+			t.Errorf("after it returned: %v, %d open", list, r.chip.live)
+		}
+	})
+}
+
+// A machine whose encoders all hang is left to the service manager: what is left behind has a bound, and progress ends.
+func TestEncodersThatAllHang(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer("a")
+		free := make(chan struct{})
+		r := start(t, func(r *rig) {
+			hangs := r.chip.backend()
+			open := hangs.Open
+			hangs.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+				e, err := open(ctx, in, p)
+				return &hung{Encoder: e, after: 10, free: free}, err
+			}
+			r.spec.Encoder.Backends = []encoder.Backend{hangs}
+		}, p)
+		sleep(time.Minute)
+		before := r.Progress()
+		sleep(time.Minute)
+		if st := r.Status(); r.Progress() != before || st.Encoder.Opened != mostLeft+1 || st.Uplinks[0].Connects != 1 {
+			t.Errorf("progress from %d to %d: %+v", before, r.Progress(), st)
+		}
+		close(free)
+	})
+}
+
+// hung is an encoder that does not return from a call until it is freed, whatever its context says.
+type hung struct {
+	encoder.Encoder
+	after int
+	free  chan struct{}
+}
+
+func (h *hung) Encode(ctx context.Context, f *media.Frame, key bool) error {
+	if h.after--; h.after < 0 {
+		<-h.free
+		return nil
+	}
+	return h.Encoder.Encode(ctx, f, key)
+}
