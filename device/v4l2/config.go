@@ -6,14 +6,16 @@ import (
 	"strings"
 
 	"gantry/device/v4l2/edid"
+	"gantry/internal/usb"
 	"gantry/internal/v4l2/uapi"
 	"gantry/media"
 )
 
 // Config says what to capture. It is comparable.
 type Config struct {
-	// Device is the node, as "/dev/video0" or a stable link of /dev/v4l/by-path; or "bus:" with the place that the driver gives,
-	// or "name:" with the node's name, which stay the same when a device is plugged in again and gets another number.
+	// Device is the node, as "/dev/video0" or a stable link of /dev/v4l/by-path; or what stays the same when a device is plugged in
+	// again and gets another number: of a USB device "usb:1-1.4", whatever is in that port, or "usb:0fd9:0066:SERIAL", that very
+	// device in any port; of others "bus:" with the place that the driver gives, or "name:" with the node's name.
 	Device string `yaml:"device"`
 	// Input is the connector's number; -1 leaves the one that is selected.
 	Input int `yaml:"input"`
@@ -25,7 +27,7 @@ type Config struct {
 	Width  int `yaml:"width"`
 	Height int `yaml:"height"`
 	// Format is the pixel layout's four-character code, as "NV12"; empty takes the driver's current one if Gantry knows it, else
-	// the best that the driver offers.
+	// the best that the driver offers; with a size or a rate, one that the driver offers in it. "H264" is for Packets.
 	Format string `yaml:"format"`
 	// Rate is in pictures per second; 0 takes what the driver has, or what the signal brings.
 	Rate media.Rational `yaml:"rate"`
@@ -46,11 +48,20 @@ const (
 
 var standards = map[string]uapi.Std{keep: 0, auto: uapi.StdAll, "pal": uapi.StdPAL, "ntsc": uapi.StdNTSC, "secam": uapi.StdSECAM}
 
+// Coded tells whether c asks for pictures that come coded as video: Packets, not a Source.
+func (c Config) Coded() bool { return c.Format == passed.code.String() }
+
 // Validate returns all that is wrong with c, each error beginning with the key it is about.
 func (c Config) Validate() error {
 	var errs []error
-	if !strings.HasPrefix(c.Device, "/") && !strings.HasPrefix(c.Device, byBus) && !strings.HasPrefix(c.Device, byName) {
-		errs = append(errs, fmt.Errorf("device: %q is not an absolute path, such as /dev/video0, nor bus:… or name:…", c.Device))
+	switch {
+	case strings.HasPrefix(c.Device, "/"), strings.HasPrefix(c.Device, byBus), strings.HasPrefix(c.Device, byName):
+	case strings.HasPrefix(c.Device, usb.Prefix):
+		if _, err := usb.ParseName(c.Device); err != nil {
+			errs = append(errs, fmt.Errorf("device: %w", err))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("device: %q is not an absolute path, such as /dev/video0, nor usb:…, bus:… or name:…", c.Device))
 	}
 	if c.Input < -1 || c.Input > 63 {
 		errs = append(errs, fmt.Errorf("input: %d is not a connector's number from 0 to 63, or -1 for the selected one", c.Input))

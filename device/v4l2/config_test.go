@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gantry/device"
+	"gantry/internal/testkit/sysfs"
 	kernel "gantry/internal/v4l2"
 	"gantry/internal/v4l2/uapi"
 	"gantry/media"
@@ -18,7 +19,7 @@ func TestConfig(t *testing.T) {
 	if err := Default().Validate(); err != nil {
 		t.Errorf("default: %v", err)
 	}
-	bad := Config{Device: "video0", Input: -2, EDID: "1081p60", Standard: "PAL", Width: 5, Format: "H264", Rate: media.Rational{Num: 1000, Den: 1}, Buffers: 1}
+	bad := Config{Device: "video0", Input: -2, EDID: "1081p60", Standard: "PAL", Width: 5, Format: "H265", Rate: media.Rational{Num: 1000, Den: 1}, Buffers: 1}
 	err := bad.Validate()
 	if err == nil {
 		t.Fatal("accepted")
@@ -130,7 +131,7 @@ func FuzzPlaces(f *testing.F) {
 			return
 		}
 		for i, p := range got {
-			if p.Offset < 0 || p.Len <= 0 || p.Stride <= 0 || p.Offset+p.Len > memory[p.memory].Size {
+			if p.Offset < 0 || p.Len <= 0 || p.Stride <= 0 && !l.coded() || p.Offset+p.Len > memory[p.memory].Size {
 				t.Errorf("%v %dx%d in %v: plane %d is %v", l.code, width, height, memory, i, p)
 			}
 		}
@@ -159,6 +160,30 @@ func TestVideoFormat(t *testing.T) {
 		got := videoFormat(l, c.f, media.Rational{Num: 25, Den: 1}, c.std)
 		if got.Matrix != c.want || got.Range != c.rng || got.Field != c.field {
 			t.Errorf("%s %+v: matrix %d range %d field %d, want %d %d %d", c.code, c.f, got.Matrix, got.Range, got.Field, c.want, c.rng, c.field)
+		}
+	}
+}
+
+// A USB device is found by its place or its serial number, and two that cannot be told apart are refused.
+func TestNodesOf(t *testing.T) {
+	desk := sysfs.Load(t, "../uvc/testdata/desk.txt")
+	for name, want := range map[string]string{
+		"usb:1-1.4":                   "/dev/video0 /dev/video1",
+		"usb:0fd9:0066:0005AC85A6000": "/dev/video2",
+		"usb:0fd9:0066:0005AC85A7001": "/dev/video4",
+	} {
+		got, err := nodesOf(desk, name)
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	for name, want := range map[string]error{
+		"usb:534d:2109:20210623":     device.ErrUnsupported, // two of them
+		"usb:0fd9:0066:000000000000": device.ErrNotFound,    // others of its make are there
+		"usb:1-1":                    device.ErrNotFound,
+	} {
+		if got, err := nodesOf(desk, name); !errors.Is(err, want) {
+			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
 }

@@ -63,7 +63,7 @@ func WriteEDID(name string, input int, data []byte) error {
 }
 
 func withDevice(name string, input int, fn func(d *kernel.Device, pad int) error) error {
-	path, err := find(name)
+	path, err := Find(name)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package v4l2
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"gantry/device"
@@ -70,22 +71,53 @@ func (s *Source) chooseLayout(current kernel.Format) (layout, error) {
 		return false
 	}
 	if s.cfg.Format != "" {
-		for _, l := range layouts { // NV12 also finds NM12
+		for _, l := range append(layouts[:len(layouts):len(layouts)], passed) { // NV12 also finds NM12
 			if (l.code.String() == s.cfg.Format || l.as.String() == s.cfg.Format) && has(l.code) {
 				return l, nil
 			}
 		}
 		return layout{}, fmt.Errorf("%s: format %s: %w: it offers %s", s.dev.Path(), s.cfg.Format, device.ErrUnsupported, codes(offered))
 	}
+	var known []layout
 	if l, ok := layoutOfCode(current.FourCC); ok {
-		return l, nil
+		known = append(known, l)
 	}
 	for _, l := range layouts {
-		if has(l.code) {
+		if has(l.code) && l.code != current.FourCC {
+			known = append(known, l)
+		}
+	}
+	for _, l := range known {
+		if s.fits(l) {
 			return l, nil
 		}
 	}
+	if len(known) > 0 {
+		return known[0], nil
+	}
 	return layout{}, fmt.Errorf("%s: %w: none of its formats is known here: %s", s.dev.Path(), device.ErrUnsupported, codes(offered))
+}
+
+// fits reports whether the driver does not rule out a layout in the configured size and rate: webcams have their large pictures, or
+// more than a few of them a second, as JPEGs only.
+func (s *Source) fits(l layout) bool {
+	w, h := s.cfg.Width, s.cfg.Height
+	if w == 0 {
+		return true
+	}
+	sizes, err := s.dev.FrameSizes(l.code)
+	if err == nil && len(sizes) > 0 && !slices.ContainsFunc(sizes, func(r kernel.SizeRange) bool {
+		return w >= r.MinWidth && w <= r.MaxWidth && h >= r.MinHeight && h <= r.MaxHeight
+	}) {
+		return false
+	}
+	if s.cfg.Rate.Num == 0 {
+		return true
+	}
+	rates, err := s.dev.FrameRates(l.code, w, h)
+	return err != nil || len(rates) == 0 || slices.ContainsFunc(rates, func(r media.Rational) bool {
+		return sameRate(r, s.cfg.Rate) || r.Float() > s.cfg.Rate.Float()
+	})
 }
 
 func codes(list []kernel.FormatInfo) string {

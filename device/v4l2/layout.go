@@ -30,10 +30,20 @@ var layouts = []layout{
 	{media.RGB3, media.RGB3},
 	{media.P010, media.P010}, // ten bits when asked for, or when the driver has nothing else: most destinations show eight
 	{media.Y210, media.Y210},
+	{media.MJPG, media.MJPG}, // of USB: it has to be decoded, and yet is often the only way to large pictures at their full rate
 }
+
+// passed is what Packets passes on; it holds no pictures that can be converted.
+var passed = layout{media.NewFourCC("H264"), media.NewFourCC("H264")}
+
+// coded tells whether pictures are coded, each as long as it is.
+func (l layout) coded() bool { return l == passed || l.as == media.MJPG }
 
 // layoutOf finds the layout that a configuration names by either code.
 func layoutOf(name string) (layout, bool) {
+	if name == passed.code.String() {
+		return passed, true
+	}
 	for _, l := range layouts {
 		if l.code.String() == name {
 			return l, true
@@ -52,11 +62,11 @@ func layoutOfCode(code media.FourCC) (layout, bool) {
 }
 
 func layoutNames() []string {
-	names := make([]string, len(layouts))
+	names := make([]string, len(layouts), len(layouts)+1)
 	for i, l := range layouts {
 		names[i] = l.code.String()
 	}
-	return names
+	return append(names, passed.code.String())
 }
 
 // A planePlace tells where a plane of the picture lies: in which memory of the buffer, from which byte.
@@ -68,6 +78,12 @@ type planePlace struct {
 // places computes where the planes of the picture lie in a buffer of format f: driver strides, chroma after luma in one
 // memory, or one memory a plane. It refuses memory that is too small for its picture, so that nobody reads beyond it.
 func places(l layout, f kernel.Format) ([]planePlace, error) {
+	if l.coded() {
+		if len(f.Planes) != 1 || f.Planes[0].Size <= 0 {
+			return nil, fmt.Errorf("%v in %d planes of memory", f, len(f.Planes))
+		}
+		return []planePlace{{memory: 0, Plane: media.Plane{FD: -1, Len: f.Planes[0].Size}}}, nil
+	}
 	packed, _ := media.VideoFormat{Width: f.Width, Height: f.Height, FourCC: l.as}.Packed()
 	if len(packed) == 0 || len(f.Planes) == 0 {
 		return nil, fmt.Errorf("no picture planes in %v", f)

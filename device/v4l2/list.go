@@ -104,6 +104,7 @@ func describe(path string) (info Info, ok bool) {
 	for _, f := range formats {
 		out := FormatInfo{FourCC: f.FourCC.String(), Description: f.Description}
 		_, out.Supported = layoutOfCode(f.FourCC)
+		out.Supported = out.Supported || f.FourCC == passed.code
 		sizes, _ := dev.FrameSizes(f.FourCC)
 		for _, r := range sizes {
 			size := strconv.Itoa(r.MinWidth) + "x" + strconv.Itoa(r.MinHeight)

@@ -14,6 +14,7 @@ type run struct {
 	queue  *kernel.Queue
 	format media.VideoFormat
 	places []planePlace
+	coded  bool // a picture is as long as the driver says
 	slots  []slot
 	signal signal
 	looked time.Duration // PTS of the picture at which the signal was looked at last
@@ -29,8 +30,8 @@ type slot struct {
 	planes []media.Plane // shared by all Frames of this buffer
 }
 
-func newRun(queue *kernel.Queue, format media.VideoFormat, where []planePlace) *run {
-	r := &run{queue: queue, format: format, places: where, slots: make([]slot, queue.Len())}
+func newRun(queue *kernel.Queue, l layout, format media.VideoFormat, where []planePlace) *run {
+	r := &run{queue: queue, format: format, places: where, coded: l.coded(), slots: make([]slot, queue.Len())}
 	for i := range r.slots {
 		planes := make([]media.Plane, len(where))
 		for j, p := range where {
@@ -53,7 +54,12 @@ func (r *run) next() (*media.Frame, error) {
 		return nil, nil
 	}
 	s := &r.slots[d.Index]
-	f := media.NewFrame(r.format, s.planesAt(d), s)
+	planes := s.planesAt(d)
+	if r.coded {
+		planes = []media.Plane{planes[0]}
+		planes[0].Len = d.Used[0] - d.Offset[0]
+	}
+	f := media.NewFrame(r.format, planes, s)
 	f.Seq, f.Slot = d.Sequence, d.Index
 	f.PTS = d.Time
 	if d.Flags&uapi.BufFlagTimestampMask != uapi.BufFlagMonotonic {
@@ -64,6 +70,9 @@ func (r *run) next() (*media.Frame, error) {
 
 // whole reports whether all lines have come; the padding of the last one may be missing.
 func (r *run) whole(d *kernel.Done) bool {
+	if r.coded {
+		return d.Planes > 0 && d.Offset[0] >= 0 && d.Used[0] > d.Offset[0] && d.Used[0] <= r.places[0].Len
+	}
 	packed := 0
 	for i, p := range r.places {
 		if i == 0 || p.Stride < packed {

@@ -42,10 +42,18 @@ type Status struct {
 
 // Open opens cfg.Device. Its errors wrap device.ErrNotFound, ErrBusy and ErrUnsupported, and say what to do.
 func Open(cfg Config, log *slog.Logger) (*Source, error) {
+	if cfg.Coded() {
+		return nil, fmt.Errorf("%s: %w: H264 comes coded, and is for OpenPackets", cfg.Device, device.ErrUnsupported)
+	}
+	return openSource(cfg, log)
+}
+
+func openSource(cfg Config, log *slog.Logger) (*Source, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	path, err := find(cfg.Device)
+	wanted, _ := layoutOf(cfg.Format)
+	path, err := find(cfg.Device, wanted.code)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +148,7 @@ func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
 	if err != nil {
 		return media.VideoFormat{}, err
 	}
-	s.run = newRun(queue, shown, where)
+	s.run = newRun(queue, l, shown, where)
 	s.run.signal = sig
 	if err := queue.EnqueueAll(); err != nil {
 		return media.VideoFormat{}, err

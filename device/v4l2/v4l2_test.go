@@ -457,12 +457,12 @@ func TestKernelFind(t *testing.T) {
 	vm.Guest(t)
 	path := node(t, single)
 	for _, name := range []string{path, "bus:platform:vivid-000", "name:" + single} {
-		if got, err := find(name); err != nil || got != path {
+		if got, err := Find(name); err != nil || got != path {
 			t.Errorf("%s: %s, %v, want %s", name, got, err, path)
 		}
 	}
 	for _, name := range []string{"bus:usb-1", "name:nothing", "bus:platform:vicodec"} {
-		if got, err := find(name); !errors.Is(err, device.ErrNotFound) {
+		if got, err := Find(name); !errors.Is(err, device.ErrNotFound) {
 			t.Errorf("%s: %s, %v", name, got, err)
 		}
 	}
