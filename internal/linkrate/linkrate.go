@@ -1,7 +1,8 @@
-// Package linkrate turns what a sender's protocol reports (SRT's statistics, TCP's) into how many bits a second the path
-// carries: down within a second of congestion, back up within ten after it ends.
+// Package linkrate turns what a sender's protocol reports into how many bits a second the path carries: down within a second of
+// congestion, back up within ten after it ends. An Estimator works from counters (SRT's statistics, TCP's), a Packets from the
+// arrival of each packet (WebRTC's transport-wide congestion control), which tells more.
 //
-// It holds no clock and knows no protocol: time and counters are in the samples. WHIP has its own, GCC over TWCC.
+// It holds no clock and knows no protocol: time and counters are in the samples.
 package linkrate
 
 import "time"

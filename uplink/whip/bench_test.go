@@ -2,7 +2,6 @@ package whip
 
 import (
 	"fmt"
-	"log/slog"
 	"testing"
 	"time"
 
@@ -26,16 +25,14 @@ func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
 func BenchmarkFrame(b *testing.B) {
 	for _, bitrate := range []int{2_500_000, 8_000_000, 20_000_000} {
 		b.Run(fmt.Sprintf("%.1fMbps", float64(bitrate)/1e6), func(b *testing.B) {
-			log := newPionLog(slog.New(slog.DiscardHandler))
-			bw, err := newBandwidth(Default().Bitrate, tracks(), log)
-			must(b, err)
-			defer bw.close()
+			bw := newBandwidth(Default().Bitrate, tracks())
 			out := &discard{}
 			s, err := newStream(tracks()[0], "x")
 			must(b, err)
 			s.mid, s.wire = "0", wire{out: out, ssrc: 1, rtxSSRC: 2, payloadType: 96, rtxType: 97, twcc: 1, capture: 2, midExt: 3}
-			l := &lane{stream: s, write: bw.writer(&s.wire), history: newHistory(s.Kind())}
+			l := &lane{stream: s, write: writer(out), history: newHistory(s.Kind())}
 			p := newPacer(1_000_000_000_000, &counters{})
+			p.departed = bw.departed
 			p.wall = func(pts time.Duration) time.Time { return time.Unix(0, int64(pts)) }
 			p.report = func([]rtcp.Packet) error { return nil }
 			au := unit(bitrate/30/8, false)

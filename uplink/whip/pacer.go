@@ -20,7 +20,9 @@ const (
 	videoHistory = 1024 // packets: 1.2 MB, two seconds at 5 Mbit/s
 	audioHistory = 64   // packets: a second and a quarter
 	maxRTXQueue  = 256
-	maxResends   = 8 // of one packet: a receiver that asks on does not see what it gets
+	fillBurst    = 50 * time.Millisecond // over which what is sent is made up to the rate to fill
+	fillBytes    = 600                   // of a packet that is worth repeating for that
+	maxResends   = 8                     // of one packet: a receiver that asks on does not see what it gets
 )
 
 // A packet waits in the pacer. Its payload is never written to.
@@ -28,8 +30,9 @@ type packet struct {
 	lane    *lane
 	payload []byte
 	ts      uint32
-	seq     uint16 // retransmissions: of the original
+	seq     uint16 // once sent; retransmissions: of the original
 	resend  bool
+	filler  bool // resent though nobody asked, to put the path to the test
 	marker  bool
 	mark    bool          // carries abs-capture-time
 	pts     time.Duration // of its access unit
@@ -39,7 +42,7 @@ type packet struct {
 // but for history.
 type lane struct {
 	stream  *stream
-	write   interceptor.RTPWriter // through the bandwidth estimate, if there is one
+	write   interceptor.RTPWriter
 	seq     uint16
 	rtxSeq  uint16
 	packets uint32 // sent, without retransmissions (RFC 3550 §6.4.1)
@@ -55,21 +58,25 @@ type lane struct {
 // A pacer sends packets at a steady rate instead of a picture at a time: bursts overflow buffers on the way. Audio passes at
 // once; retransmissions go before video, but take at most every other turn from it.
 type pacer struct {
-	wall   func(time.Duration) time.Time
-	report func([]rtcp.Packet) error
-	cname  string
-	count  *counters
+	wall     func(time.Duration) time.Time
+	report   func([]rtcp.Packet) error
+	departed func(departure) // called before each packet
+	cname    string
+	count    *counters
 
 	mu     sync.Mutex
 	queues [3][]*packet // audio, retransmissions, video
 	queued int          // bytes of video
 	resent bool         // the paced packet before was a retransmission
 	rate   int          // bit/s
+	fill   int          // bit/s to make what is sent up to, by repeats; 0: not
 	wake   chan struct{}
 	room   chan struct{}
 
 	// of run
-	transport uint16 // next TWCC sequence number
+	transport uint16    // next TWCC sequence number
+	paid      time.Time // up to when what is to be filled was sent
+	last      *packet   // newest of video that may be sent again by RTX
 	header    rtp.Header
 	scratch   struct {
 		twcc    [2]byte
@@ -84,14 +91,21 @@ const (
 )
 
 func newPacer(rate int, count *counters) *pacer {
-	return &pacer{rate: rate, count: count, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	return &pacer{rate: rate, count: count, departed: func(departure) {}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
-func (p *pacer) setRate(rate int) {
+// setRate sets the rates and returns how many bits of video wait.
+func (p *pacer) setRate(rate, fill int) (backlog int) {
 	p.mu.Lock()
-	p.rate = rate
+	more := fill > p.fill
+	p.rate, p.fill = rate, fill
+	backlog = 8 * p.queued
 	p.mu.Unlock()
 	notify(p.room)
+	if more {
+		notify(p.wake)
+	}
+	return backlog
 }
 
 // put hands packets over; they are sent in order. It never blocks.
@@ -103,8 +117,9 @@ func (p *pacer) put(queue int, packets ...*packet) {
 			p.queued += len(pkt.payload)
 		}
 	}
-	if over := len(p.queues[rtxQueue]) - maxRTXQueue; over > 0 { // the oldest are the least useful
-		p.queues[rtxQueue] = p.queues[rtxQueue][over:]
+	for len(p.queues[rtxQueue]) > maxRTXQueue { // the oldest are the least useful
+		p.queues[rtxQueue][0].forget()
+		p.queues[rtxQueue] = p.queues[rtxQueue][1:]
 	}
 	p.mu.Unlock()
 	notify(p.wake)
@@ -132,6 +147,9 @@ func (p *pacer) full() bool { return transmission(p.queued, p.rate) > pacerRoom 
 // clear drops what waits: after an interruption it is too old.
 func (p *pacer) clear() {
 	p.mu.Lock()
+	for _, pkt := range p.queues[rtxQueue] {
+		pkt.forget()
+	}
 	p.queues = [3][]*packet{}
 	p.queued = 0
 	p.mu.Unlock()
@@ -156,10 +174,7 @@ func (p *pacer) next(now time.Time, due *time.Time) (*packet, time.Duration) {
 		if p.queues[queue] = waiting[1:]; len(waiting) == 1 {
 			p.queues[queue] = nil
 		}
-		if earliest := now.Add(-pacerBurst); due.Before(earliest) {
-			*due = earliest
-		}
-		*due = due.Add(transmission(len(pkt.payload)+rtpHeader+8, p.rate))
+		p.spend(now, due, len(pkt.payload))
 		if queue != audioQueue {
 			p.resent = queue == rtxQueue
 		}
@@ -170,7 +185,32 @@ func (p *pacer) next(now time.Time, due *time.Time) (*packet, time.Duration) {
 		}
 		return pkt, 0
 	}
-	return nil, 0
+	if p.fill == 0 || p.last == nil {
+		return nil, 0
+	}
+	if wait := max(due.Sub(now), p.paid.Sub(now)); wait > 0 {
+		return nil, max(wait, pacerBurst/2)
+	}
+	again := *p.last
+	again.resend, again.filler, again.mark = true, true, false
+	p.spend(now, due, len(again.payload))
+	return &again, 0
+}
+
+// spend moves the times from which on more may be sent.
+func (p *pacer) spend(now time.Time, due *time.Time, payload int) {
+	size := payload + rtpHeader + 8
+	if earliest := now.Add(-pacerBurst); due.Before(earliest) {
+		*due = earliest
+	}
+	*due = due.Add(transmission(size, p.rate))
+	if p.fill == 0 {
+		return
+	}
+	if earliest := now.Add(-fillBurst); p.paid.Before(earliest) {
+		p.paid = earliest
+	}
+	p.paid = p.paid.Add(transmission(size, p.fill))
 }
 
 // run sends until ctx ends.
@@ -213,7 +253,11 @@ func (p *pacer) send(pkt *packet) {
 		h.SequenceNumber = pkt.seq
 	default:
 		h.SequenceNumber = l.seq
+		pkt.seq = l.seq
 		l.history.add(l.seq, pkt)
+		if w.rtxType != 0 && len(payload) >= fillBytes {
+			p.last = pkt
+		}
 		l.seq++
 		l.packets++
 		l.octets += uint32(len(payload))
@@ -228,8 +272,17 @@ func (p *pacer) send(pkt *packet) {
 	if pkt.mark && w.capture != 0 {
 		_ = h.SetExtension(w.capture, captureMark(&p.scratch.capture, ntp(p.wall(pkt.pts))))
 	}
+	size := h.MarshalSize() + len(payload)
+	var resent *history
+	if pkt.resend {
+		resent = &l.history
+		resent.left(pkt.seq, time.Now())
+	}
+	if w.twcc != 0 {
+		p.departed(departure{seq: p.transport - 1, bytes: size, resent: resent, original: pkt.seq})
+	}
 	n, err := l.write.Write(h, payload, nil)
-	p.count.sent(pkt, h.MarshalSize()+len(payload), n, err)
+	p.count.sent(pkt, size, n, err)
 	if now := time.Now(); now.Sub(l.reported) >= reportEvery && l.newest != l.reportedPTS {
 		p.sendReport(l, now)
 	}
@@ -267,11 +320,15 @@ type history struct {
 }
 
 type sentPacket struct {
-	pkt    *packet
-	seq    uint16
-	resent time.Time
-	times  int
+	pkt     *packet
+	seq     uint16
+	resent  time.Time
+	times   int
+	waiting bool // to be sent again
 }
+
+// forget says that a packet which waits to be sent again will not be.
+func (p *packet) forget() { p.lane.history.left(p.seq, time.Time{}) }
 
 func newHistory(kind webrtc.RTPCodecType) history {
 	if kind == webrtc.RTPCodecTypeAudio {
@@ -286,16 +343,34 @@ func (h *history) add(seq uint16, pkt *packet) {
 	h.mu.Unlock()
 }
 
-// get returns a packet to send again, nil if it is gone, was sent again less than quiet ago, so that its copy is on the way, or
-// too often.
+// left notes when a packet was sent again, as get had given it out for.
+func (h *history) left(seq uint16, at time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := &h.packets[int(seq)%len(h.packets)]; s.seq == seq {
+		s.waiting, s.resent = false, at
+	}
+}
+
+// arrived notes that a packet which was sent again has come: some receivers go on asking for it.
+func (h *history) arrived(seq uint16) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s := &h.packets[int(seq)%len(h.packets)]; s.seq == seq {
+		s.times = maxResends
+	}
+}
+
+// get returns a packet to send again, nil if it is gone, waits for that already, was sent again less than quiet ago, so that its
+// copy is on the way, or too often, or has arrived.
 func (h *history) get(seq uint16, now time.Time, quiet time.Duration) *packet {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := &h.packets[int(seq)%len(h.packets)]
-	if s.pkt == nil || s.seq != seq || now.Sub(s.resent) < quiet || s.times == maxResends {
+	if s.pkt == nil || s.seq != seq || s.waiting || now.Sub(s.resent) < quiet || s.times == maxResends {
 		return nil
 	}
-	s.resent = now
+	s.waiting = true
 	s.times++
 	again := *s.pkt
 	again.seq, again.resend, again.mark = seq, true, false

@@ -124,7 +124,7 @@ func TestPacerRoom(t *testing.T) {
 		}
 		go func() {
 			time.Sleep(20 * time.Millisecond)
-			p.setRate(10_000_000)
+			p.setRate(10_000_000, 0)
 		}()
 		if d := wait(); d < 19*time.Millisecond || d > 30*time.Millisecond {
 			t.Errorf("waited %v for a higher rate", d)
@@ -234,6 +234,10 @@ func TestPacerRetransmissionsShare(t *testing.T) {
 		for range 100 {
 			if w.video.history.get(w.video.seq-1, time.Now(), 0) != nil {
 				times++
+				if w.video.history.get(w.video.seq-1, time.Now(), 0) != nil {
+					t.Error("the same packet waits twice")
+				}
+				w.video.history.left(w.video.seq-1, time.Now())
 			}
 		}
 		if times != maxResends {

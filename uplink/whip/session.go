@@ -16,6 +16,7 @@ import (
 	"github.com/pion/ice/v4"
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 	"github.com/pion/webrtc/v4"
 
@@ -30,10 +31,11 @@ const (
 	keepAlive         = 500 * time.Millisecond
 )
 
-// How long a packet is not sent a third time: one round trip, but a measurement may be far off.
+// How long a packet is not sent a third time: one round trip. Measured by sender reports alone it may be far off.
 const (
 	minQuiet = 10 * time.Millisecond
 	maxQuiet = 60 * time.Millisecond
+	topQuiet = 300 * time.Millisecond // by transport-wide reports
 )
 
 // A session is one peer connection and what drives it.
@@ -93,22 +95,20 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	settings.SetIncludeLoopbackCandidate(loopback(http.endpoint))
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 
-	if ses.bandwidth, err = newBandwidth(s.config.Bitrate, p.Tracks, library); err != nil {
-		return nil, err
-	}
+	ses.bandwidth = newBandwidth(s.config.Bitrate, p.Tracks)
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	ses.pc, err = api.NewPeerConnection(webrtc.Configuration{
 		ICEServers: iceServers(s.config.ICE, s.remembered()), BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
 	})
 	if err != nil {
-		ses.bandwidth.close()
 		return nil, err
 	}
 	if err := ses.addStreams(); err != nil {
 		ses.close()
 		return nil, err
 	}
-	ses.pacer = newPacer(ses.bandwidth.pace(ses.bandwidth.start()), &s.count)
+	ses.pacer = newPacer(ses.bandwidth.pace(estimate{rate: ses.bandwidth.start()}), &s.count)
+	ses.pacer.departed = ses.bandwidth.departed
 	ses.pacer.wall, ses.pacer.report, ses.pacer.cname = p.Wall, ses.pc.WriteRTCP, name
 	ses.pc.OnICECandidate(ses.candidates.add)
 	ses.pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { notify(ses.states) }) // they may come out of order: look it up
@@ -139,7 +139,6 @@ func (s *session) addStreams() error {
 
 func (s *session) close() {
 	_ = s.pc.GracefulClose()
-	s.bandwidth.close()
 	s.library.mute() // goroutines that GracefulClose does not wait for end now, not without a word
 }
 
@@ -223,11 +222,18 @@ func (s *session) transmit(ctx context.Context) error {
 // errEnded: the programme is over, which is a clean end.
 var errEnded = errors.New("programme ended")
 
+// writer returns what a stream's packets go through.
+func writer(out webrtc.TrackLocalWriter) interceptor.RTPWriter {
+	return interceptor.RTPWriterFunc(func(h *rtp.Header, payload []byte, _ interceptor.Attributes) (int, error) {
+		return out.WriteRTP(h, payload)
+	})
+}
+
 // lanes makes the sending halves when the streams are bound, which is before anything is live.
 func (s *session) lanes() []*lane {
 	var lanes []*lane
 	for _, st := range s.streams {
-		l := &lane{stream: st, write: s.bandwidth.writer(&st.wire), seq: uint16(rand.Uint32()), rtxSeq: uint16(rand.Uint32()),
+		l := &lane{stream: st, write: writer(st.wire.out), seq: uint16(rand.Uint32()), rtxSeq: uint16(rand.Uint32()),
 			history: newHistory(st.Kind())}
 		st.lane.Store(l)
 		lanes = append(lanes, l)
@@ -306,7 +312,11 @@ func (s *session) resend(st *stream, nack *rtcp.TransportLayerNack) {
 	if l == nil || nack.MediaSSRC != st.wire.ssrc {
 		return
 	}
-	quiet := min(max(s.sender.count.rtt(), minQuiet), maxQuiet)
+	quiet := min(s.sender.count.rtt(), maxQuiet)
+	if rtt := s.bandwidth.rtt(); rtt > 0 {
+		quiet = min(rtt, topQuiet)
+	}
+	quiet = max(quiet, minQuiet)
 	now := time.Now()
 	for _, pair := range nack.Nacks {
 		pair.Range(func(seq uint16) bool {

@@ -44,6 +44,7 @@ func (c *counters) sent(pkt *packet, size, n int, err error) {
 	c.packets.Add(1)
 	c.bytes.Add(uint64(size))
 	switch {
+	case pkt.filler:
 	case pkt.resend:
 		c.retransmitted.Add(1)
 		c.rtxBytes.Add(uint64(size))
