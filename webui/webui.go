@@ -38,8 +38,13 @@ type Status struct {
 	Health  []health.Condition `json:"health"` // the worst first
 	Video   Video              `json:"video"`
 	Encoder Encoder            `json:"encoder"`
-	Audio   Audio              `json:"audio"`
-	Uplinks []Uplink           `json:"uplinks"`
+	// Renditions are the further encodes of the same pictures.
+	Renditions []Encoder `json:"renditions,omitempty"`
+	CPU        float64   `json:"cpu"`  // processors that the process keeps busy
+	CPUs       int       `json:"cpus"` // that there are
+
+	Audio   Audio    `json:"audio"`
+	Uplinks []Uplink `json:"uplinks"`
 }
 
 // Video is the input for pictures.
@@ -56,6 +61,7 @@ type Video struct {
 
 // Encoder is the encoder for pictures.
 type Encoder struct {
+	Rendition string  `json:"rendition,omitempty"` // empty: the main one
 	Name      string  `json:"name,omitempty"`
 	Reason    string  `json:"reason,omitempty"` // why there is none
 	Codec     string  `json:"codec,omitempty"`
@@ -65,6 +71,7 @@ type Encoder struct {
 	Target    int     `json:"target"`  // bit/s that the paths carry
 	Bitrate   float64 `json:"bitrate"` // bit/s, measured
 	Rate      float64 `json:"rate"`    // pictures a second, measured
+	Took      float64 `json:"took"`    // seconds that a picture is in the encoder, on average
 	KeyFrames uint64  `json:"key_frames"`
 }
 
@@ -102,6 +109,8 @@ type Uplink struct {
 	Dropped uint64     `json:"dropped"`          // packets that waited too long
 	Backup  string     `json:"backup_of,omitempty"`
 	Codecs  string     `json:"codecs,omitempty"` // of what it is sent
+	Layers  []string   `json:"layers,omitempty"` // renditions that it gets
+	Paused  []string   `json:"paused,omitempty"` // those of them that its path has no room for now
 	Bitrate float64    `json:"bitrate"`          // bit/s that leave, measured
 	Sent    Sent       `json:"sent"`
 }

@@ -80,10 +80,15 @@ func sample() fakeBox {
 			{Code: "uplink-down", Subject: "backup", Severity: health.Failing, Reason: "connection refused", Since: began.Add(time.Minute)}},
 		Video: Video{Name: "/dev/video0", Signal: true, Format: "1920x1080 NV12 60 fps", Rate: 59.94, Frames: 5400, Dropped: 2},
 		Encoder: Encoder{Name: "libx264", Codec: "H264", Width: 1920, Height: 1080, Ceiling: 6_000_000, Target: 4_500_000,
-			Bitrate: 4_410_000, Rate: 59.9, KeyFrames: 46},
+			Bitrate: 4_410_000, Rate: 59.9, Took: 0.0042, KeyFrames: 46},
+		Renditions: []Encoder{
+			{Rendition: "low", Name: "libx264", Codec: "H264", Width: 640, Height: 360, Target: 500_000, Bitrate: 480_000, Rate: 59.9, Took: 0.0011},
+			{Rendition: "tv", Reason: "no encoder for H265"},
+		},
+		CPU: 1.25, CPUs: 4,
 		Audio: Audio{Name: "tone", Format: "48000 Hz 2 ch", Codec: "opus", Bitrate: 128000},
 		Uplinks: []Uplink{
-			{Name: "relay", State: "connected", Since: began.Add(2 * time.Second), Carries: 5_000_000},
+			{Name: "relay", State: "connected", Since: began.Add(2 * time.Second), Carries: 5_000_000, Layers: []string{"main", "low"}, Paused: []string{"main"}},
 			{Name: "backup", State: "waiting", Since: began.Add(time.Minute), Reason: `<img src=x onerror="window.hacked=1">`, Next: &next, Dropped: 12},
 		},
 	}}
@@ -194,7 +199,8 @@ func TestPage(t *testing.T) {
 	p := chromium.Open(t, chromium.Options{}, server.URL)
 	p.Wait(20*time.Second, `document.querySelector("#summary").textContent === "On the air to 1 of 2"`, "the page shows the summary")
 	for _, want := range []string{"1920x1080 NV12 60 fps", "4.41 Mbit/s", "4.50 Mbit/s of 6.00 Mbit/s", "relay: on the air for 1 min 28 s",
-		"backup: not connected", "<img src=x", "in 9 s", "A destination cannot be reached: backup", "connection refused (for 30 s)", "Up 1 min 30 s"} {
+		"backup: not connected", "<img src=x", "in 9 s", "A destination cannot be reached: backup", "connection refused (for 30 s)", "Up 1 min 30 s",
+		"H264 640x360", "480 kbit/s of 500 kbit/s", "1.1 ms of 17 ms a picture", "no encoder for H265", "1.25 of 4 busy", "main (paused: no room), low"} {
 		p.Wait(time.Second, `document.body.innerText.includes(`+"`"+want+"`"+`)`, "the page shows "+want)
 	}
 	p.Wait(time.Second, `window.hacked === undefined && document.querySelectorAll("main img").length === 0`, "no markup from outside")

@@ -93,6 +93,7 @@ type uplinkConfig struct {
 	BackupOf  string         `yaml:"backup_of"` // runs only while the destination of this name is down
 	Adapt     bool           `yaml:"adapt"`     // the video bitrate follows what this path carries
 	Rendition string         `yaml:"rendition"` // the pictures that it gets; empty: the main encoder's
+	Simulcast []string       `yaml:"simulcast"` // renditions that it gets beside them, as layers
 	WHIP      *whip.Config   `yaml:"whip"`
 	SRT       *srt.Config    `yaml:"srt"`
 	RTMP      *rtmp.Config   `yaml:"rtmp"`

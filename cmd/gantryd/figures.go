@@ -74,12 +74,13 @@ var (
 func (b *box) declare(r *metrics.Registry) {
 	r.Collect(b.samples, captureFrames, captureSlates, captureDropped, captureSignal, encodeFrames, encodeKeys, encodeBytes,
 		encodeTarget, encodeRead, encodeOpened, audioPackets, audioSilence, audioOverruns, audioDrift, audioOffset, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
-		uplinkBytes, uplinkPackets, conditions, uptime, reloaded, lastReload)
+		uplinkBytes, uplinkPackets, conditions, uptime, reloaded, lastReload,
+		renditionFrames, renditionBytes, renditionTarget, renditionTook, renditionPixels, processCPU)
 }
 
 func (b *box) samples() []metrics.Sample {
 	st := b.session.Status()
-	var list []metrics.Sample
+	list := encodeSamples(st)
 	add := func(f *metrics.Figure, v float64, labels ...string) {
 		list = append(list, metrics.Sample{Figure: f, Value: v, Labels: labels})
 	}

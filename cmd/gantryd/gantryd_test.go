@@ -43,7 +43,7 @@ func TestExample(t *testing.T) {
 	disk := record.Default()
 	disk.Dir = "/var/lib/gantry/recordings"
 	want.Uplinks = []uplinkConfig{
-		{Name: "relay", Autostart: true, Adapt: true, WHIP: &relay},
+		{Name: "relay", Autostart: true, Adapt: true, Simulcast: []string{}, WHIP: &relay},
 		{Name: "srt", Adapt: true, SRT: &caller},
 		{Name: "tv", Adapt: true, BackupOf: "srt", RTMP: &rtmp.Config{URL: "rtmp://127.0.0.1:1935/live", Key: "demo"}},
 		{Name: "disk", Adapt: true, Record: &disk},

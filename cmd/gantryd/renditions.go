@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"gantry/encoder"
@@ -11,6 +12,9 @@ import (
 
 // maxRenditions bounds how many times a box encodes its picture besides the main one.
 const maxRenditions = 4
+
+// maxLayerName bounds the names of renditions that go as layers of one picture: each packet may carry it.
+const maxLayerName = 16
 
 // A renditionConfig is a further encode of the same pictures. What it does not say is as encoder has it.
 type renditionConfig struct {
@@ -43,15 +47,20 @@ func checkRenditions(list []renditionConfig, uplinks []uplinkConfig) (errs []err
 	used := map[string]bool{}
 	for _, u := range uplinks {
 		used[u.Rendition] = true
+		for _, name := range u.Simulcast {
+			used[name] = true
+		}
 	}
 	known := map[string]bool{"": true}
 	for i, r := range list {
 		switch {
 		case r.Name == "":
+		case r.Name == pipeline.MainLayer:
+			errs = append(errs, fmt.Errorf("renditions[%d].name: %q is what encoder makes", i, r.Name))
 		case known[r.Name]:
 			errs = append(errs, fmt.Errorf("renditions[%d].name: %q is used twice", i, r.Name))
 		case !used[r.Name]:
-			errs = append(errs, fmt.Errorf("renditions[%d].name: no destination gets %q: uplinks say so with the key rendition", i, r.Name))
+			errs = append(errs, fmt.Errorf("renditions[%d].name: no destination gets %q: uplinks say so with the keys rendition and simulcast", i, r.Name))
 		}
 		known[r.Name] = true
 	}
@@ -59,8 +68,37 @@ func checkRenditions(list []renditionConfig, uplinks []uplinkConfig) (errs []err
 		if !known[u.Rendition] {
 			errs = append(errs, fmt.Errorf("uplinks[%d].rendition: there is no rendition %q", i, u.Rendition))
 		}
+		if err := checkSimulcast(u, known); err != nil {
+			errs = append(errs, fmt.Errorf("uplinks[%d].simulcast: %w", i, err))
+		}
 	}
 	return errs
+}
+
+// checkSimulcast checks the layers of a destination.
+func checkSimulcast(u uplinkConfig, known map[string]bool) error {
+	if len(u.Simulcast) == 0 {
+		return nil
+	}
+	if u.WHIP == nil {
+		return errors.New("only a whip destination takes layers")
+	}
+	seen := map[string]bool{u.Rendition: true}
+	for _, name := range u.Simulcast {
+		switch {
+		case name == "" || !known[name]:
+			return fmt.Errorf("there is no rendition %q", name)
+		case seen[name]:
+			return fmt.Errorf("%q is sent twice", name)
+		}
+		seen[name] = true
+	}
+	for name := range seen {
+		if len(name) > maxLayerName || strings.ContainsAny(name, "-_.") {
+			return fmt.Errorf("%q is no layer's name, which has at most %d letters and digits (RFC 8852)", name, maxLayerName)
+		}
+	}
+	return nil
 }
 
 // renditions are the further encodes; main says what they share.

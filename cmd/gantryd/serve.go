@@ -10,6 +10,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -42,6 +43,7 @@ type box struct {
 	session *pipeline.Session
 	health  *health.Set
 	began   time.Time
+	load    busy
 	ranking ranking
 	reloads reloads
 	plugged *uevent.Listener // nil: devices are looked for now and then
@@ -226,21 +228,20 @@ func (b *box) Status() webui.Status {
 		Version: version, Time: now.UTC(), Uptime: now.Sub(b.began).Seconds(), Health: b.health.Conditions(),
 		Video: webui.Video{Name: st.Video.Name, Signal: st.Video.Signal, Reason: st.Video.Reason, Rate: st.Video.Rate,
 			Frames: st.Video.Frames, Slates: st.Video.Slates, Dropped: st.Video.Lost + st.Video.Replaced + st.Video.Late},
-		Encoder: webui.Encoder{Name: st.Encoder.Name, Reason: st.Encoder.Reason, Width: st.Encoder.Track.Width,
-			Height: st.Encoder.Track.Height, Ceiling: st.Encoder.Ceiling, Target: st.Encoder.Target, Bitrate: st.Encoder.Bitrate,
-			Rate: st.Encoder.Rate, KeyFrames: st.Encoder.KeyFrames},
+		Encoder: showEncode(st.Encoder),
 		Audio:   showAudio(st.Audio),
 		Uplinks: []webui.Uplink{},
+		CPU:     b.load.read(now), CPUs: runtime.NumCPU(),
+	}
+	for _, e := range st.Renditions {
+		out.Renditions = append(out.Renditions, showEncode(e))
 	}
 	if st.Video.Signal {
 		out.Video.Format = st.Video.Format.String()
 	}
-	if st.Encoder.Name != "" {
-		out.Encoder.Codec = st.Encoder.Track.Codec.String()
-	}
 	for _, u := range st.Uplinks {
 		w := webui.Uplink{Name: u.Name, State: string(u.State), Since: u.Since.UTC(), Reason: u.Reason, Carries: u.Carries, Dropped: u.Dropped,
-			Backup: u.BackupOf, Codecs: words(u.Codecs), Bitrate: u.Bitrate,
+			Backup: u.BackupOf, Layers: layers(u.Renditions), Paused: layers(u.Paused), Codecs: words(u.Codecs), Bitrate: u.Bitrate,
 			Sent: webui.Sent{Remote: u.Sent.Remote, Peers: u.Sent.Peers, RTT: u.Sent.RTT.Seconds(), Loss: u.Sent.Loss, Buffered: u.Sent.Buffered.Seconds(),
 				Packets: u.Sent.Packets, Bytes: u.Sent.Bytes, Retransmitted: u.Sent.Retransmitted, Dropped: u.Sent.Dropped}}
 		if !u.Next.IsZero() {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"strings"
 
 	"gantry/encoder"
 	"gantry/encoder/libav"
@@ -29,7 +30,7 @@ type kind struct {
 func (c *uplinkConfig) kinds() (list []kind) {
 	if c.WHIP != nil {
 		config := *c.WHIP
-		list = append(list, kind{"whip", config, []media.Codec{media.H264, media.Opus},
+		list = append(list, kind{"whip", config, []media.Codec{media.H264, media.H265, media.Opus},
 			func(log *slog.Logger) (uplink.Sender, error) { return whip.New(config, log) }})
 	}
 	if c.SRT != nil {
@@ -54,12 +55,13 @@ func (c *uplinkConfig) pipeline() pipeline.Uplink {
 	type key struct {
 		name, backup string
 		rendition    string
+		layers       string
 		adapt        bool
 		config       any
 	}
 	k := c.kinds()[0] // Validate has seen to it
-	return pipeline.Uplink{Name: c.Name, Key: key{c.Name, c.BackupOf, c.Rendition, c.Adapt, k.config}, Open: k.open, Carries: k.carries,
-		Rendition: c.Rendition, BackupOf: c.BackupOf, Manual: !c.Autostart, Aside: !c.Adapt}
+	return pipeline.Uplink{Name: c.Name, Key: key{c.Name, c.BackupOf, c.Rendition, strings.Join(c.Simulcast, " "), c.Adapt, k.config}, Open: k.open, Carries: k.carries,
+		Rendition: c.Rendition, Layers: c.Simulcast, BackupOf: c.BackupOf, Manual: !c.Autostart, Aside: !c.Adapt}
 }
 
 // codings are the ways in which this build codes sound.

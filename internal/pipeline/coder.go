@@ -63,10 +63,10 @@ type job struct {
 	key   bool
 }
 
-// inside counts pictures that went in and did not come out.
+// inside holds when the pictures went in that did not come out.
 type inside struct {
 	sync.Mutex
-	n int
+	at []time.Duration
 }
 
 func (e *encode) start(enc encoder.Encoder, name string, rank int, in media.VideoFormat, want Encoder, fail context.CancelCauseFunc) *coder {
@@ -162,7 +162,9 @@ func (e *encode) read(ctx context.Context, c *coder) {
 			}
 			return
 		}
-		c.came()
+		if took, ok := c.came(); ok {
+			e.took.add(clock.Now(), int(took.Microseconds()))
+		}
 		e.out.add(clock.Now(), len(p.Data))
 		if p.Key {
 			e.note(func(st *encodeState) { st.keys++ })
@@ -184,22 +186,28 @@ func (e *encode) read(ctx context.Context, c *coder) {
 
 func (c *coder) encode(ctx context.Context, f *media.Frame, key bool) error {
 	c.pending.Lock()
-	if c.pending.n == 0 {
+	if len(c.pending.at) == 0 {
 		c.stuck.Reset(encoderStuck)
 	}
-	c.pending.n++
+	c.pending.at = append(c.pending.at, clock.Now())
 	c.pending.Unlock()
 	return c.do(ctx, job{f.Retain(), key})
 }
 
-func (c *coder) came() {
+// came notes that a packet came out, and returns how long its picture was inside.
+func (c *coder) came() (took time.Duration, ok bool) {
 	c.pending.Lock()
 	defer c.pending.Unlock()
-	if c.pending.n = max(c.pending.n-1, 0); c.pending.n == 0 {
+	if ok = len(c.pending.at) > 0; ok {
+		took = clock.Now() - c.pending.at[0]
+		c.pending.at = c.pending.at[1:]
+	}
+	if len(c.pending.at) == 0 {
 		c.stuck.Stop()
 	} else {
 		c.stuck.Reset(encoderStuck)
 	}
+	return took, ok
 }
 
 // close drains the encoder into the queues and frees it. One that was left behind closes itself, if ever.

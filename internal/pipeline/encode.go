@@ -44,9 +44,10 @@ type encode struct {
 	governor governor
 	pace     pace
 
-	mu  sync.Mutex
-	now encodeState
-	out meter
+	mu   sync.Mutex
+	now  encodeState
+	out  meter
+	took meter // microseconds from picture to packet, for bytes
 }
 
 // An encodeState is what others may know about the stage.

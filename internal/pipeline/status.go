@@ -50,12 +50,15 @@ type AudioStatus struct {
 
 // EncoderStatus is the encoder for pictures.
 type EncoderStatus struct {
+	Rendition string      // empty: the main encode
 	Name      string      // of the back end; empty: none is open
 	Track     media.Track // what it makes
 	Target    int         // bit/s that it is asked for now
 	Ceiling   int         // bit/s that the configuration allows
 	Bitrate   float64     // bit/s, measured
 	Rate      float64     // pictures a second, measured
+	// Took is how long a picture is in the encoder, on average: near to 1/Rate it can do no more, unless it works on several at once.
+	Took      time.Duration
 	Frames    uint64
 	Bytes     uint64
 	KeyFrames uint64
@@ -136,8 +139,11 @@ func (e *encode) status(now time.Duration, b *feedback) EncoderStatus {
 	b.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	st := EncoderStatus{Target: e.now.target, Ceiling: want.Params.Bitrate, Bitrate: bps, Rate: rate, Frames: frames, Bytes: bytes,
+	st := EncoderStatus{Rendition: e.rid, Target: e.now.target, Ceiling: want.Params.Bitrate, Bitrate: bps, Rate: rate, Frames: frames, Bytes: bytes,
 		KeyFrames: e.now.keys, Asked: asked, Opened: e.now.opened, InPlace: e.now.inPlace, Copied: e.now.copied}
+	if _, _, n, bits := e.took.read(now); n > 0 {
+		st.Took = time.Duration(bits / 8 / n * float64(time.Microsecond))
+	}
 	if c := e.now.current; c != nil {
 		inPlace, copied := c.copies()
 		st.InPlace, st.Copied = st.InPlace+inPlace, st.Copied+copied

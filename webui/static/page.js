@@ -35,6 +35,23 @@ function showVideo(v) {
     ["Pictures", count(v.frames)], ["Slate", v.slates && count(v.slates)], ["Lost", v.dropped && count(v.dropped)]]);
 }
 
+// took says how much of the time between two pictures one is in the encoder.
+const took = (e) => e.took && e.rate && `${(e.took * 1000).toFixed(1)} ms of ${(1000 / e.rate).toFixed(0)} ms a picture`;
+
+function showRenditions(main, list, s) {
+  const section = $("#renditions");
+  section.hidden = !list.length;
+  section.querySelector("tbody").replaceChildren(...[main, ...list].map((e) => {
+    const row = document.createElement("tr");
+    row.className = e.name ? "" : "bad";
+    row.append(element("th", e.rendition || "main"), element("td", e.name ? `${e.codec} ${e.width}x${e.height}` : e.reason || "waiting"),
+      element("td", e.name && `${bits(e.bitrate)} of ${bits(e.target)}`), element("td", e.rate && `${e.rate.toFixed(1)}/s`), element("td", took(e) || ""),
+      element("td", e.name || ""));
+    return row;
+  }));
+  facts("renditions", [["Processors", s.cpus && `${s.cpu.toFixed(2)} of ${s.cpus} busy`]]);
+}
+
 function showEncoder(e) {
   state("encoder", e.name ? `${e.codec} with ${e.name}` : e.reason || "Waiting for a picture", e.name ? "good" : e.reason ? "bad" : "warn");
   const meter = $("#bitrate");
@@ -43,7 +60,8 @@ function showEncoder(e) {
   meter.textContent = bits(e.bitrate);
   meter.parentElement.hidden = !e.name;
   facts("encoder", [["Bitrate", e.name && bits(e.bitrate)], ["Target", e.name && `${bits(e.target)} of ${bits(e.ceiling)}`],
-    ["Size", e.width && `${e.width}x${e.height}`], ["Measured", e.rate && `${e.rate.toFixed(1)} pictures/s`], ["Key frames", count(e.key_frames)]]);
+    ["Size", e.width && `${e.width}x${e.height}`], ["Measured", e.rate && `${e.rate.toFixed(1)} pictures/s`], ["In the encoder", took(e)],
+    ["Key frames", count(e.key_frames)]]);
 }
 
 // meters writes each channel's peak in dBFS.
@@ -90,7 +108,8 @@ function showUplink(u, now) {
   const dl = document.createElement("dl");
   const wait = u.next && (Date.parse(u.next) - now) / 1000;
   for (const [k, v] of [["Why", u.reason], ["Next try", wait > 0 && `in ${ago(wait)}`], ["Stands in for", u.state !== "standby" && u.backup_of],
-    ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs], ["Sent", u.bitrate && bits(u.bitrate)],
+    ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs],
+    ["Layers", u.layers?.length > 1 && u.layers.map((l) => (u.paused?.includes(l) ? `${l} (paused: no room)` : l)).join(", ")], ["Sent", u.bitrate && bits(u.bitrate)],
     ["Path carries", u.carries && bits(u.carries)], ["Round trip", u.sent.rtt && `${Math.round(u.sent.rtt * 1000)} ms`],
     ["Lost on the way", u.sent.loss > 0.001 && `${(u.sent.loss * 100).toFixed(1)} %`], ["Sent again", u.sent.retransmitted && count(u.sent.retransmitted)],
     ["Dropped packets", (u.dropped + u.sent.dropped) && count(u.dropped + u.sent.dropped)]]) {
@@ -117,6 +136,7 @@ function show(s) {
   }));
   showVideo(s.video);
   showEncoder(s.encoder);
+  showRenditions(s.encoder, s.renditions || [], s);
   showAudio(s.audio);
   const focused = document.activeElement?.dataset?.steer?.split("/")[0];
   $("#uplinks .list").replaceChildren(...(s.uplinks.length ? s.uplinks.map((u) => showUplink(u, now))
