@@ -189,6 +189,24 @@ func TestPace(t *testing.T) {
 	}
 }
 
+// A client that asks for the same packet every 100 ms gets it some times, ever more rarely.
+func TestRepeats(t *testing.T) {
+	var r repeats
+	now := time.Unix(1000, 0)
+	var given []int
+	for i := range 35 {
+		if r.due(1000, now.Add(time.Duration(i)*100*time.Millisecond)) {
+			given = append(given, i)
+		}
+	}
+	if !slices.Equal(given, []int{0, 1, 2, 3, 5, 9, 16, 29}) {
+		t.Errorf("sent again at %v", given)
+	}
+	if !r.due(1128, now) || !r.due(1000, now) {
+		t.Error("another packet is mistaken for it")
+	}
+}
+
 func FuzzFeedback(f *testing.F) {
 	p := &rtcp.TransportLayerCC{PacketStatusCount: 3, PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: 1, RunLength: 3}},
 		RecvDeltas: []*rtcp.RecvDelta{{Type: 1, Delta: 250}, {Type: 1, Delta: 500}, {Type: 1, Delta: 0}}}

@@ -33,11 +33,16 @@ type section struct {
 	rtpmap, fmtp     string
 	feedback         []string // values of a=rtcp-fb
 	nack             bool
-	captureID        uint8
-	transportID      uint8 // of the transport-wide sequence number, where feedback on it is negotiated
-	ssrc, rtxSSRC    uint32
-	rejected         bool // port 0: not audio or video
-	bundled          bool
+	extensions
+	ssrc, rtxSSRC uint32
+	rejected      bool // port 0: not audio or video
+	bundled       bool
+}
+
+// extensions are the numbers of a section's RTP header extensions; 0: not sent.
+type extensions struct {
+	captureID   uint8
+	transportID uint8 // of the transport-wide sequence number, where feedback on it is negotiated
 }
 
 // A plan is what a session was negotiated to be.
@@ -362,7 +367,7 @@ func (s *section) complete(m *sdp.MediaDescription, maps, fmtps map[uint8]string
 // identify gives a section that sends its SSRCs, and drops what does not go together.
 func (s *section) identify() {
 	if s.nack && s.rtxPT == 0 {
-		s.captureID, s.transportID = 0, 0 // see viewer.header
+		s.extensions = extensions{} // see viewer.header
 	}
 	if !s.nack {
 		s.rtxPT = 0
@@ -387,7 +392,7 @@ func offerPlan(tracks []media.Track) (plan, error) {
 				continue
 			}
 			s := section{mid: strconv.Itoa(len(p.sections)), kind: kind, proto: "UDP/TLS/RTP/SAVPF", track: i, bundled: true,
-				rtpmap: rtpmap(t), fmtp: fmtpOf(t, nil), captureID: 1, pt: 111}
+				rtpmap: rtpmap(t), fmtp: fmtpOf(t, nil), extensions: extensions{captureID: 1}, pt: 111}
 			if kind == "video" {
 				s.pt, s.rtxPT, s.nack = 96, 97, true
 				s.transportID = 2
@@ -433,9 +438,9 @@ func (p *plan) accept(answer string) (rtc.Parameters, error) {
 		}
 		again := section{pt: s.pt, kind: s.kind}
 		again.complete(m, rtpmaps(m), values(m, "fmtp"))
-		s.nack, s.captureID, s.transportID = again.nack, again.captureID, again.transportID
+		s.nack, s.extensions = again.nack, again.extensions
 		if s.nack && s.rtxPT == 0 {
-			s.captureID, s.transportID = 0, 0
+			s.extensions = extensions{}
 		}
 		if shared == nil {
 			shared = m

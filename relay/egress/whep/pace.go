@@ -15,6 +15,7 @@ const (
 	unknownPace = 20_000_000             // bit/s beyond the first packets, as long as nothing is known of the path
 	firstPacket = 64                     // packets that may leave at once then
 	paceBurst   = 5 * time.Millisecond   // worth of the rate that may leave at once
+	paceAhead   = 100 * time.Millisecond // worth of the rate that retransmissions may leave before their time
 	paceMost    = 250 * time.Millisecond // what waits leaves within, whatever the estimate says
 	probeSpan   = 25 * time.Millisecond  // of a probe
 	probeLeast  = 3600                   // bytes
@@ -51,6 +52,8 @@ func (l *link) pace() int {
 		return unknownPace
 	case l.estimate.rate >= wide && !l.estimate.limited:
 		return 0
+	case l.thin:
+		return l.estimate.rate * 9 / 8 // nothing else waits for its end
 	}
 	return l.estimate.rate * 5 / 2
 }
@@ -61,18 +64,39 @@ func (l *link) allow(waiting int) int {
 	if rate == 0 || waiting == 0 {
 		return math.MaxInt
 	}
-	rate = max(rate, int(int64(waiting)*mtu*8*int64(time.Second)/int64(paceMost)))
-	most := max(rate/8*int(paceBurst/time.Millisecond)/1000, 4*mtu)
-	p := &l.pacer
+	if !l.thin {
+		rate = max(rate, int(int64(waiting)*mtu*8*int64(time.Second)/int64(paceMost)))
+	}
+	l.pacer.earn(rate, l.now)
+	return max(0, l.pacer.credit/mtu)
+}
+
+// spare tells whether there is room for a packet that was asked for again: such may be ahead of the pace a little.
+func (l *link) spare() bool {
+	rate := l.pace()
+	if rate == 0 {
+		return true
+	}
+	l.now = time.Now()
+	l.pacer.earn(rate, l.now)
+	return l.pacer.credit > -worth(rate, paceAhead)
+}
+
+// earn adds what may be sent since the last time.
+func (p *pacer) earn(rate int, now time.Time) {
+	most := max(worth(rate, paceBurst), 4*mtu)
 	switch {
 	case p.earned.IsZero():
 		p.credit = firstPacket * mtu
 	case p.credit < most:
-		d := min(l.now.Sub(p.earned), time.Second)
-		p.credit = min(p.credit+int(int64(rate)/8*int64(d)/int64(time.Second)), most)
+		p.credit = min(p.credit+worth(rate, min(now.Sub(p.earned), time.Second)), most)
 	}
-	p.earned = l.now
-	return max(0, p.credit/mtu)
+	p.earned = now
+}
+
+// worth returns the bytes of a rate in bit/s that go in a time.
+func worth(rate int, d time.Duration) int {
+	return int(int64(rate) / 8 * int64(d) / int64(time.Second))
 }
 
 // mtu is the size that a packet is reckoned with, in bytes.
@@ -119,7 +143,7 @@ func (p *prober) prepare(e *estimator, want int, o *outTrack, now time.Time) {
 	}
 	known := max(e.rate, e.arrived.rate(e.arrived.slot*arrivalSlot), 300_000)
 	*p = prober{rate: min(want, known*5/2), from: o.next, at: now, next: now.Add(p.wait), wait: p.wait, knew: e.rate}
-	p.left = max(p.rate/8*int(probeSpan/time.Millisecond)/1000, probeLeast)
+	p.left = max(worth(p.rate, probeSpan), probeLeast)
 }
 
 // probe sends what is due of a probe: the newest packets once more. It returns whether there is more to come.
@@ -128,7 +152,7 @@ func (v *viewer) probe(f *fan) bool {
 	if !p.probing() || o == nil {
 		return false
 	}
-	p.debt += int(int64(p.rate) / 8 * int64(v.link.now.Sub(p.at)) / int64(time.Second))
+	p.debt += worth(p.rate, v.link.now.Sub(p.at))
 	p.at = v.link.now
 	for tried := 0; p.debt >= 0 && p.left > 0; tried++ {
 		if tried == sentKept/4 {

@@ -56,6 +56,7 @@ type outTrack struct {
 	stamped time.Duration // PTS of the last abs-capture-time
 	catch   catchUp
 	report  report
+	repeats *repeats // nil: nothing was asked for again
 }
 
 // catchUp gives frames of the past the times of their being sent: a player would take their own pace for the stream's and stay
@@ -213,11 +214,17 @@ const rtxBudget = 1024
 // resend answers a NACK for one sequence number.
 func (v *viewer) resend(f *fan, o *outTrack, lost uint16) {
 	seq := o.last - uint64(uint16(o.last)-lost) // the newest with these 16 bits
-	if seq > o.last || seq < o.since || v.budget <= 0 {
+	if seq > o.last || seq < o.since || v.budget <= 0 || !v.link.spare() {
 		return
 	}
 	e := o.history.at(seq - o.shift)
 	if e == nil {
+		return
+	}
+	if o.repeats == nil {
+		o.repeats = new(repeats)
+	}
+	if !o.repeats.due(seq, time.Now()) {
 		return
 	}
 	v.budget--

@@ -38,7 +38,13 @@ func newBench(t testing.TB, configure func(*rtc.Config)) *bench {
 	if configure != nil {
 		configure(&cfg)
 	}
-	port, err := rtc.Listen(cfg, quiet)
+	return newBenchOn(t, func() (*rtc.Port, error) { return rtc.Listen(cfg, quiet) })
+}
+
+// newBenchOn makes a bench whose media goes by the port that listen opens.
+func newBenchOn(t testing.TB, listen func() (*rtc.Port, error)) *bench {
+	t.Helper()
+	port, err := listen()
 	if err != nil {
 		t.Fatal(err)
 	}
