@@ -11,7 +11,10 @@ import (
 	"time"
 
 	"gantry/device/alsa"
+	"gantry/device/file"
+	"gantry/device/rtsp"
 	"gantry/device/testsrc"
+	"gantry/device/udp"
 	"gantry/device/v4l2"
 	"gantry/encoder"
 	"gantry/encoder/libav"
@@ -64,6 +67,10 @@ type videoConfig struct {
 	Deinterlace string         `yaml:"deinterlace"` // what becomes a picture: frame or field
 	TestSrc     testsrc.Config `yaml:"testsrc"`
 	V4L2        v4l2.Config    `yaml:"v4l2"`
+	RTSP        rtsp.Config    `yaml:"rtsp"`
+	File        file.Config    `yaml:"file"`
+	UDP         udp.Config     `yaml:"udp"`
+	PassThrough string         `yaml:"pass_through"` // of sources that come coded: auto, or never
 }
 
 type audioConfig struct {
@@ -105,9 +112,10 @@ func (c *uplinkConfig) SetDefaults() { c.Autostart, c.Adapt = true, true }
 
 func defaults() boxConfig {
 	return boxConfig{
-		HTTP:  "127.0.0.1:8090",
-		Log:   "info",
-		Video: videoConfig{Source: sourceTest, Deinterlace: eachFrame, TestSrc: testsrc.Default(), V4L2: v4l2.Default()},
+		HTTP: "127.0.0.1:8090",
+		Log:  "info",
+		Video: videoConfig{Source: sourceTest, Deinterlace: eachFrame, TestSrc: testsrc.Default(), V4L2: v4l2.Default(),
+			RTSP: rtsp.Default(), PassThrough: auto},
 		Audio: audioConfig{Source: none, ALSA: alsa.Default(), Channels: sound.Auto},
 		Encoder: encoderConfig{Backend: auto, Codec: "h264", Bitrate: 2_500_000, MinBitrate: 300_000, GOP: 2 * time.Second,
 			Timecode: none},
@@ -145,6 +153,7 @@ func (c *boxConfig) Validate() error {
 	if len(c.Uplinks) > maxUplinks {
 		errs = append(errs, fmt.Errorf("uplinks: %d are more than %d", len(c.Uplinks), maxUplinks))
 	}
+	errs = append(errs, c.checkCoded()...)
 	errs = append(errs, checkRenditions(c.Renditions, c.Uplinks)...)
 	backups := map[string]string{} // by name
 	for i, u := range c.Uplinks {
@@ -196,12 +205,13 @@ func checkLoopback(addr string) error {
 
 // Validate checks the choice of the source and what is done to its pictures.
 func (c videoConfig) Validate() error {
-	return errors.Join(oneOf("source", c.Source, sourceTest, sourceV4L2), oneOf("deinterlace", c.Deinterlace, eachFrame, eachField))
+	return errors.Join(oneOf("source", c.Source, sourceNames...), oneOf("pass_through", c.PassThrough, auto, never),
+		oneOf("deinterlace", c.Deinterlace, eachFrame, eachField))
 }
 
 // Validate checks the choice of the source and what is done to its sound.
 func (c audioConfig) Validate() error {
-	errs := []error{oneOf("source", c.Source, audioALSA, audioTone, none)}
+	errs := []error{oneOf("source", c.Source, audioALSA, audioTone, audioInput, none)}
 	if !(c.Gain >= -60 && c.Gain <= 40) {
 		errs = append(errs, fmt.Errorf("gain: %g is not from -60 to 40 dB", c.Gain))
 	}

@@ -238,7 +238,7 @@ func TestKernelSignalLife(t *testing.T) {
 	c.Video.Source, c.Video.V4L2.Device, c.Video.V4L2.Width, c.Video.V4L2.Height = sourceV4L2, found, 0, 0
 	c.Video.V4L2.Buffers = 3 // allocating them is most of what a restart costs here
 	s := pipeline.Spec{
-		Video:   video(c.Video, log),
+		Video:   video(c, log),
 		Encoder: pipeline.Encoder{Key: 1, Floor: c.Encoder.MinBitrate, Params: c.Encoder.params(), Backends: []encoder.Backend{notingBackend()}},
 		Uplinks: []pipeline.Uplink{{Name: "memory", Key: 1, Open: func(*slog.Logger) (uplink.Sender, error) { return dest, nil }}},
 	}

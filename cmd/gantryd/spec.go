@@ -38,7 +38,7 @@ func backends() []encoder.Backend {
 // spec turns the configuration into what the pipeline works with: the one place that knows which name means which package.
 func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 	s := pipeline.Spec{
-		Video: video(c.Video, log),
+		Video: video(c, log),
 		Audio: audio(c.Audio, c.Opus, c.AAC, log),
 		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate,
 			Timecode: timecodes[c.Encoder.Timecode]},
@@ -55,7 +55,11 @@ func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 	return s
 }
 
-func video(c videoConfig, log *slog.Logger) pipeline.Video {
+func video(box boxConfig, log *slog.Logger) pipeline.Video {
+	c := box.Video
+	if c.coded() {
+		return codedInput(box, log)
+	}
 	if c.Source == sourceV4L2 {
 		type key struct {
 			v4l2.Config
@@ -106,6 +110,10 @@ func audio(c audioConfig, o opus.Config, aac libav.AACConfig, log *slog.Logger) 
 	}
 	a := pipeline.Audio{Name: c.Source, Key: key{c, o, aac}}
 	if c.Source == none {
+		return a
+	}
+	if c.Source == audioInput {
+		a.Coded = true
 		return a
 	}
 	a.Mix, _ = sound.ParseMix(c.Channels) // Validate has seen to it

@@ -61,7 +61,7 @@ func (c *uplinkConfig) pipeline() pipeline.Uplink {
 	}
 	k := c.kinds()[0] // Validate has seen to it
 	return pipeline.Uplink{Name: c.Name, Key: key{c.Name, c.BackupOf, c.Rendition, strings.Join(c.Simulcast, " "), c.Adapt, k.config}, Open: k.open, Carries: k.carries,
-		Rendition: c.Rendition, Layers: c.Simulcast, BackupOf: c.BackupOf, Manual: !c.Autostart, Aside: !c.Adapt}
+		InOrder: k.name == "whip", Rendition: c.Rendition, Layers: c.Simulcast, BackupOf: c.BackupOf, Manual: !c.Autostart, Aside: !c.Adapt}
 }
 
 // codings are the ways in which this build codes sound.

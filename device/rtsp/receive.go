@@ -145,6 +145,7 @@ func video(au [][]byte, key bool, pts int64, timed bool, extract func() (int64, 
 // receiver returns what takes a track's packets off the connection.
 func (r *session) receiver(index uint8, track media.Track, m *description.Media, unpack unpacker) gortsplib.OnPacketRTPFunc {
 	rate := int64(track.ClockRate)
+	last, begun := time.Duration(0), false
 	return func(p *rtp.Packet) {
 		pts, ok := r.client.PacketPTS(m, p)
 		if !ok {
@@ -156,7 +157,13 @@ func (r *session) receiver(index uint8, track media.Track, m *description.Media,
 			}
 			wall, known := r.client.PacketNTP(m, p)
 			at := r.clock.at(seconds(pts, rate), wall, known, clock.Now()) + seconds(u.after, rate)
-			r.queue.Push(&media.Packet{Track: index, PTS: at, DTS: at - seconds(u.delay, rate), Start: true, End: true, Key: u.key, Data: u.data})
+			dts := at - seconds(u.delay, rate)
+			if begun && dts <= last { // its clock was set, or reports disagree by a little
+				dts = last + time.Millisecond/10
+				at = max(at, dts)
+			}
+			last, begun = dts, true
+			r.queue.Push(&media.Packet{Track: index, PTS: at, DTS: dts, Start: true, End: true, Key: u.key, Data: u.data})
 		}
 	}
 }
@@ -175,15 +182,16 @@ func seconds(ticks, rate int64) time.Duration {
 	return time.Duration(ticks/rate)*time.Second + time.Duration(ticks%rate)*time.Second/time.Duration(rate)
 }
 
-// A timeline brings the tracks of one source onto CLOCK_MONOTONIC: by their arrival until the server's sender reports (RFC 3550
-// §6.4.1) tell how they lie to each other, and by those from then on.
+// A timeline brings the tracks of one source onto CLOCK_MONOTONIC: on the server's clock they lie to each other as they come until its
+// sender reports (RFC 3550 §6.4.1) tell how they do, and by those from then on; that clock is then followed as it drifts.
 type timeline struct {
 	mu      sync.Mutex
+	follow  clock.Follower
 	started bool
 	base    time.Duration // of media time 0
 	synced  bool
 	wall    time.Time     // by the server's clock,
-	mono    time.Duration // when ours showed this
+	mono    time.Duration // when its media time, with base, was this
 }
 
 func (t *timeline) at(pts time.Duration, wall time.Time, known bool, now time.Duration) time.Duration {
@@ -193,11 +201,11 @@ func (t *timeline) at(pts time.Duration, wall time.Time, known bool, now time.Du
 		t.started, t.base = true, now-pts
 	}
 	at := t.base + pts
-	if !known {
-		return at
+	if known {
+		if !t.synced { // no jump of this track; the others come to it
+			t.synced, t.wall, t.mono = true, wall, at
+		}
+		at = t.mono + wall.Sub(t.wall)
 	}
-	if !t.synced { // no jump of this track; the others come to it
-		t.synced, t.wall, t.mono = true, wall, at
-	}
-	return t.mono + wall.Sub(t.wall)
+	return t.follow.At(at, now)
 }

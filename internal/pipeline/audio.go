@@ -59,7 +59,9 @@ func (a *audio) work(ctx context.Context, spec Audio) {
 	a.mu.Lock()
 	a.source, a.err, a.format, a.levels = spec, nil, media.AudioFormat{}, Levels{}
 	a.mu.Unlock()
-	a.tracks.setAudio(spec.tracks())
+	if !spec.Coded { // whose tracks are known once it has been started
+		a.tracks.setAudio(spec.tracks())
+	}
 	if spec.Open == nil {
 		<-ctx.Done()
 		return

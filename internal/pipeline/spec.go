@@ -43,7 +43,9 @@ type Audio struct {
 	Key  any
 	// Open opens the source, whose sound is at 48 kHz with any number of channels; nil: there is no sound but perhaps that of
 	// Video.Coded.
-	Open  func(ctx context.Context) (device.AudioSource, error)
+	Open func(ctx context.Context) (device.AudioSource, error)
+	// Coded: the sound is that of Video.Coded; nothing else here counts.
+	Coded bool
 	Wake  <-chan struct{} // as Video.Wake
 	Mix   sound.Mix       // the channels that stereo is made of
 	Gain  float64         // dB
