@@ -96,12 +96,17 @@ func (c *Camera) plug(port int) (*Plugged, error) {
 	return &Plugged{Place: fmt.Sprintf("%s-%d", bus(), port+1), d: d}, nil
 }
 
-// Unplug takes the camera out and waits until the port is free again. A second call does nothing.
+// Unplug takes the camera out and waits until the kernel has noticed, ten seconds at most. A second call does nothing.
 func (p *Plugged) Unplug() {
 	p.d.once.Do(func() {
 		p.d.conn.Close()
 		p.d.end()
 		p.d.work.Wait()
+		for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(time.Millisecond) {
+			if _, err := os.Lstat("/sys/bus/usb/devices/" + p.Place); err != nil {
+				return
+			}
+		}
 	})
 }
 
