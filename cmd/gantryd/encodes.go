@@ -12,15 +12,15 @@ import (
 )
 
 var (
-	renditionFrames = &metrics.Figure{Name: "gantry_rendition_frames_total", Counter: true, Labels: []string{"rendition"},
+	renditionFrames = &metrics.Figure{Name: "gantry_encode_rendition_frames_total", Counter: true, Labels: []string{"rendition"},
 		Help: "Coded pictures."}
-	renditionBytes = &metrics.Figure{Name: "gantry_rendition_bytes_total", Counter: true, Labels: []string{"rendition"},
+	renditionBytes = &metrics.Figure{Name: "gantry_encode_rendition_bytes_total", Counter: true, Labels: []string{"rendition"},
 		Help: "Bytes of coded pictures."}
-	renditionTarget = &metrics.Figure{Name: "gantry_rendition_target_bits_per_second", Labels: []string{"rendition"},
+	renditionTarget = &metrics.Figure{Name: "gantry_encode_rendition_target_bits_per_second", Labels: []string{"rendition"},
 		Help: "Bitrate that the encoder is asked for."}
-	renditionTook = &metrics.Figure{Name: "gantry_rendition_delay_seconds", Labels: []string{"rendition"},
+	renditionTook = &metrics.Figure{Name: "gantry_encode_rendition_delay_seconds", Labels: []string{"rendition"},
 		Help: "How long a picture is in the encoder, on average of the last second."}
-	renditionPixels = &metrics.Figure{Name: "gantry_rendition_picture_pixels", Labels: []string{"rendition", "codec", "encoder"},
+	renditionPixels = &metrics.Figure{Name: "gantry_encode_rendition_picture_pixels", Labels: []string{"rendition", "codec", "encoder"},
 		Help: "Size of the coded pictures, and what codes them; 0: nothing does."}
 	processCPU = &metrics.Figure{Name: "gantry_process_cpu_seconds_total", Counter: true, Help: "Processor time that the process has used."}
 )
