@@ -39,6 +39,9 @@ type Program struct {
 	Feedback func(media.Feedback)
 	// Connected, if set, is called once when media begins to flow.
 	Connected func()
+	// Path, if set, tells how many bit/s the path of another destination carries now, by its name; 0 while it is not
+	// connected, or not known.
+	Path func(name string) int
 }
 
 // A Sender serves one destination.

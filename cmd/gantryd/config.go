@@ -23,6 +23,7 @@ import (
 	"gantry/media"
 	"gantry/media/sei"
 	"gantry/media/sound"
+	"gantry/uplink/heal"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
 	"gantry/uplink/srt"
@@ -105,6 +106,7 @@ type uplinkConfig struct {
 	SRT       *srt.Config    `yaml:"srt"`
 	RTMP      *rtmp.Config   `yaml:"rtmp"`
 	Record    *record.Config `yaml:"record"`
+	Heal      *heal.Config   `yaml:"heal"`
 }
 
 // SetDefaults is called by the decoder for each element of the list.
@@ -155,6 +157,7 @@ func (c *boxConfig) Validate() error {
 	}
 	errs = append(errs, c.checkCoded()...)
 	errs = append(errs, checkRenditions(c.Renditions, c.Uplinks)...)
+	errs = append(errs, checkHeals(c.Uplinks)...)
 	backups := map[string]string{} // by name
 	for i, u := range c.Uplinks {
 		if _, ok := backups[u.Name]; ok && u.Name != "" {

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"gantry/internal/testkit"
+	"gantry/uplink/heal"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
 	"gantry/uplink/srt"
@@ -41,12 +42,15 @@ func TestExample(t *testing.T) {
 	caller := srt.Default()
 	caller.Addr, caller.Stream = "127.0.0.1:8890", "demo"
 	disk := record.Default()
-	disk.Dir = "/var/lib/gantry/recordings"
+	disk.Dir, disk.Sound = "/var/lib/gantry/recordings", record.Opus
+	gaps := heal.Default()
+	gaps.URL, gaps.Dir, gaps.Uplink = "http://127.0.0.1:8080/api/v1/recordings/demo", disk.Dir, "relay"
 	want.Uplinks = []uplinkConfig{
 		{Name: "relay", Autostart: true, Adapt: true, Simulcast: []string{}, WHIP: &relay},
 		{Name: "srt", Adapt: true, SRT: &caller},
 		{Name: "tv", Adapt: true, BackupOf: "srt", RTMP: &rtmp.Config{URL: "rtmp://127.0.0.1:1935/live", Key: "demo"}},
 		{Name: "disk", Adapt: true, Record: &disk},
+		{Name: "gaps", Adapt: true, Heal: &gaps},
 	}
 	want.Renditions = []renditionConfig{}
 	want.Video.V4L2.Rate.Den = 1
@@ -70,7 +74,9 @@ func keys(t reflect.Type) (list []string) {
 		return keys(t.Elem())
 	case reflect.Struct:
 		for i := range t.NumField() {
-			if tag := t.Field(i).Tag.Get("yaml"); tag != "" {
+			if tag := t.Field(i).Tag.Get("yaml"); tag == ",inline" {
+				list = append(list, keys(t.Field(i).Type)...)
+			} else if tag != "" {
 				list = append(append(list, tag), keys(t.Field(i).Type)...)
 			}
 		}

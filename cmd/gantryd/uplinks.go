@@ -10,13 +10,14 @@ import (
 	"gantry/internal/pipeline"
 	"gantry/media"
 	"gantry/uplink"
+	"gantry/uplink/heal"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
 	"gantry/uplink/srt"
 	"gantry/uplink/whip"
 )
 
-var kindNames = []string{"whip", "srt", "rtmp", "record"}
+var kindNames = []string{"whip", "srt", "rtmp", "record", "heal"}
 
 // A kind is what an uplinkConfig says of how to send.
 type kind struct {
@@ -47,6 +48,11 @@ func (c *uplinkConfig) kinds() (list []kind) {
 		config := *c.Record
 		list = append(list, kind{"record", config, config.Carries(),
 			func(log *slog.Logger) (uplink.Sender, error) { return record.New(config, log), nil }})
+	}
+	if c.Heal != nil {
+		config := *c.Heal
+		list = append(list, kind{"heal", config, config.Carries(),
+			func(log *slog.Logger) (uplink.Sender, error) { return heal.New(config, log), nil }})
 	}
 	return list
 }

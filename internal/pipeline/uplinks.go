@@ -301,6 +301,7 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 		Packets:  queue,
 		Wall:     clock.Wall,
 		Feedback: func(f media.Feedback) { u.fanout.tell(name, f) },
+		Path:     u.path,
 		Connected: func() {
 			u.feedback.put(name, media.Feedback{KeyFrame: true})
 			l.enter(Connected, nil)
@@ -312,6 +313,26 @@ func (u *uplinks) connect(ctx context.Context, l *link, sender uplink.Sender, tr
 			u.health.Clear(uplinkRefused, name)
 		},
 	})
+}
+
+// path returns what the path of a destination carries: what it is said to, or at least what leaves for it.
+func (u *uplinks) path(name string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, l := range u.links {
+		if l.spec.Name != name {
+			continue
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.state != Connected {
+			return 0
+		}
+		_, _, _, leaves := l.out.read(clock.Now())
+		carries, _ := u.feedback.of(name)
+		return max(carries, int(leaves))
+	}
+	return 0
 }
 
 // measure begins to measure what leaves, and to hear the Sender's warnings; the function that it returns ends that.

@@ -43,7 +43,7 @@ type Recorded struct {
 
 // Recordings is the body of Prefix/STREAM.
 type Recordings struct {
-	Files []recording.File `json:"files"`
+	Files []recording.File `json:"files,omitempty"` // unless gaps alone are asked for
 	Gaps  []recording.Gap  `json:"gaps"`
 }
 
@@ -73,7 +73,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case reading && stream == "":
 		s.all(w)
 	case reading && name == "":
-		s.list(w, stream)
+		s.list(w, stream, r.URL.Query().Has("gaps"))
 	case reading:
 		s.file(w, r, stream, name)
 	case r.Method == http.MethodPut && stream != "" && name == "":
@@ -112,13 +112,16 @@ func (s *Server) all(w http.ResponseWriter) {
 	reply(w, http.StatusOK, map[string]any{"streams": list, "warning": s.disk.Warning()})
 }
 
-func (s *Server) list(w http.ResponseWriter, stream string) {
+func (s *Server) list(w http.ResponseWriter, stream string, gapsOnly bool) {
 	f := s.folder(stream)
 	files, err := f.Files()
 	gaps, err2 := f.Gaps()
 	if err := errors.Join(err, err2); err != nil {
 		s.failed(w, err)
 		return
+	}
+	if gapsOnly {
+		files = nil
 	}
 	reply(w, http.StatusOK, Recordings{files, gaps})
 }
