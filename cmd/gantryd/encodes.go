@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"sync"
 	"syscall"
 	"time"
@@ -20,8 +21,8 @@ var (
 		Help: "Bitrate that the encoder is asked for."}
 	renditionTook = &metrics.Figure{Name: "gantry_encode_rendition_delay_seconds", Labels: []string{"rendition"},
 		Help: "How long a picture is in the encoder, on average of the last second."}
-	renditionPixels = &metrics.Figure{Name: "gantry_encode_rendition_picture_pixels", Labels: []string{"rendition", "codec", "encoder"},
-		Help: "Size of the coded pictures, and what codes them; 0: nothing does."}
+	renditionInfo = &metrics.Figure{Name: "gantry_encode_rendition_info", Labels: []string{"rendition", "codec", "size", "encoder"},
+		Help: "1, with what codes the pictures and how large."}
 	processCPU = &metrics.Figure{Name: "gantry_process_cpu_seconds_total", Counter: true, Help: "Processor time that the process has used."}
 )
 
@@ -43,7 +44,9 @@ func encodeSamples(st pipeline.Status) (list []metrics.Sample) {
 		add(renditionBytes, float64(e.Bytes), names[i])
 		add(renditionTarget, float64(e.Target), names[i])
 		add(renditionTook, e.Took.Seconds(), names[i])
-		add(renditionPixels, float64(e.Track.Width*e.Track.Height), names[i], e.Track.Codec.String(), e.Name)
+		if e.Name != "" {
+			add(renditionInfo, 1, names[i], e.Track.Codec.String(), fmt.Sprintf("%dx%d", e.Track.Width, e.Track.Height), e.Name)
+		}
 	}
 	add(processCPU, cpuTime().Seconds())
 	return list

@@ -75,7 +75,7 @@ func (b *box) declare(r *metrics.Registry) {
 	r.Collect(b.samples, captureFrames, captureSlates, captureDropped, captureSignal, encodeFrames, encodeKeys, encodeBytes,
 		encodeTarget, encodeRead, encodeOpened, audioPackets, audioSilence, audioOverruns, audioDrift, audioOffset, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
 		uplinkBytes, uplinkPackets, conditions, uptime, reloaded, lastReload,
-		renditionFrames, renditionBytes, renditionTarget, renditionTook, renditionPixels, processCPU)
+		renditionFrames, renditionBytes, renditionTarget, renditionTook, renditionInfo, processCPU)
 }
 
 func (b *box) samples() []metrics.Sample {
