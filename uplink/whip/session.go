@@ -96,6 +96,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 
 	ses.bandwidth = newBandwidth(s.config.Bitrate, p.Tracks)
+	settings.BufferFactory = reportBuffers(ses.bandwidth.feedback)
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	ses.pc, err = api.NewPeerConnection(webrtc.Configuration{
 		ICEServers: iceServers(s.config.ICE, s.remembered()), BundlePolicy: webrtc.BundlePolicyMaxBundle, RTCPMuxPolicy: webrtc.RTCPMuxPolicyRequire,
