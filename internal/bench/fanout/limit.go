@@ -64,11 +64,12 @@ func limit(ctx context.Context, file string) error {
 			return nil
 		case <-ticker.C:
 		}
+		stamp := uint32(time.Now().UnixMicro()) // its RTP time, which is not encrypted
 		payloads := pack.Payload(1200-12, load.Stamped(picture.Units[i%len(picture.Units)], time.Now()))
-		if err := s.send(payloads, uint32(i*3000)); err != nil {
+		if err := s.send(payloads, load.VideoType, stamp); err != nil {
 			return err
 		}
-		if err := s.send(load.Silence, uint32(i*1600)); err != nil { // as the publisher does
+		if err := s.send(load.Silence, load.SoundType, stamp); err != nil { // as the publisher does
 			return err
 		}
 	}
@@ -91,7 +92,7 @@ type bareSender struct {
 }
 
 // send sends one picture, or sound, to everybody.
-func (s *bareSender) send(payloads [][]byte, ts uint32) error {
+func (s *bareSender) send(payloads [][]byte, kind byte, ts uint32) error {
 	used, n := 0, 0
 	first := s.seq
 	for r := range s.names {
@@ -117,7 +118,7 @@ func (s *bareSender) send(payloads [][]byte, ts uint32) error {
 			}
 			b := s.buf[used : used+12]
 			s.seq++
-			b[0], b[1] = 0x80, 102
+			b[0], b[1] = 0x80, kind
 			if i == len(payloads)-1 {
 				b[1] |= 0x80
 			}

@@ -19,13 +19,13 @@ import (
 	"gantry/internal/bench/load"
 )
 
-// A load case: so many viewers of a stream of that bit rate.
+// A load case: so many viewers of a stream of that bit rate, with so many slices a picture.
 type loadCase struct {
-	viewers, bitrate int
+	viewers, bitrate, slices int
 }
 
 func (c loadCase) String() string {
-	return fmt.Sprintf("%d × %.3gM", c.viewers, float64(c.bitrate)/1e6)
+	return fmt.Sprintf("%d × %.3gM / %d", c.viewers, float64(c.bitrate)/1e6, c.slices)
 }
 
 func main() {
@@ -41,19 +41,26 @@ func main() {
 func run(ctx context.Context) error {
 	relay := flag.String("relay", "bin/gantry-relay", "the relay's binary; empty: not run")
 	peer := flag.String("peer", os.Getenv("PEER"), "another relay's binary (MediaMTX); empty: none")
-	cases := flag.String("cases", "10x4,100x4,200x4,300x1.5", "viewers x Mbit/s, with commas between")
+	cases := flag.String("cases", "10x4,100x4,100x4/1,200x4,300x1.5", "viewers x Mbit/s / slices a picture, with commas between; a slice is a run of packets with an end of its own, and without a number there are four")
 	runs := flag.Int("runs", 3, "runs of each; the table has the medians")
-	seconds := flag.Int("seconds", 8, "length of each measurement")
+	seconds := flag.Int("seconds", 6, "length of each measurement")
 	gro := flag.Bool("gro", false, "receive with UDP_GRO, as a network card that segments takes packets")
 	bare := flag.Bool("limit", true, "run the limit too")
 	obeys := flag.Bool("obeys", true, "the publisher makes key frames when asked")
-	joins := flag.Int("joins", 20, "viewers that join one by one in the end of each run, to measure the first picture")
+	joins := flag.Int("joins", 12, "viewers that join one by one in the end of the first run of each, to measure the first picture")
 	storm := flag.Int("storm", 0, "viewers a second that join and leave during the measurement")
-	child := flag.String("child-limit", "", "internal: be the limit, with this picture")
-	slices := flag.Int("slices", 4, "slices a picture: each is a run of packets that leaves as one message")
+	cycles := flag.Int("cycles", 0, "let so many viewers join and leave beside the first case's, show what that leaves behind, and do nothing else")
+	var c child
+	flag.StringVar(&c.limit, "child-limit", "", "internal, as all that begin so")
+	flag.StringVar(&c.publisher, "child-publisher", "", "")
+	flag.StringVar(&c.picture, "child-picture", "", "")
+	flag.StringVar(&c.crowd, "child-crowd", "", "")
+	flag.IntVar(&c.perSecond, "child-rate", 0, "")
+	flag.IntVar(&c.cycles, "child-cycles", 0, "")
 	flag.Parse()
-	if *child != "" {
-		return limit(ctx, *child)
+	c.obeys = *obeys
+	if err := c.run(ctx); err != errNone {
+		return err
 	}
 	list, err := parseCases(*cases)
 	if err != nil {
@@ -69,17 +76,20 @@ func run(ctx context.Context) error {
 	if *peer != "" {
 		servers = append(servers, &mediamtx{binary: *peer})
 	}
-	b := &bench{seconds: *seconds, gro: *gro, obeys: *obeys, joins: *joins, storm: *storm, slices: *slices}
+	b := &bench{seconds: *seconds, gro: *gro, obeys: *obeys, joins: *joins, storm: *storm}
 	if b.dir, err = os.MkdirTemp("", "fanout"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
+	if *cycles > 0 {
+		return b.churn(ctx, &gantry{binary: *relay}, list[0], *cycles)
+	}
 	printHead()
 	for _, c := range list {
 		results := map[string][]result{}
-		for range *runs {
+		for i := range *runs {
 			for _, s := range servers {
-				r, err := b.measure(ctx, s, c)
+				r, err := b.measure(ctx, s, c, i == 0)
 				if ctx.Err() != nil {
 					return nil
 				}
@@ -99,13 +109,21 @@ func run(ctx context.Context) error {
 func parseCases(s string) ([]loadCase, error) {
 	var list []loadCase
 	for part := range strings.SplitSeq(s, ",") {
-		n, mbit, ok := strings.Cut(part, "x")
+		load, number, some := strings.Cut(part, "/")
+		cut := 4
+		if some {
+			var err error
+			if cut, err = strconv.Atoi(number); err != nil || cut < 1 || cut > 32 {
+				return nil, fmt.Errorf("cases: %q: want 1 to 32 slices", part)
+			}
+		}
+		n, mbit, ok := strings.Cut(load, "x")
 		viewers, err := strconv.Atoi(n)
 		rate, err2 := strconv.ParseFloat(mbit, 64)
 		if !ok || err != nil || err2 != nil || viewers < 1 || rate <= 0 {
 			return nil, fmt.Errorf("cases: %q: want viewers x Mbit/s, as 100x4", part)
 		}
-		list = append(list, loadCase{viewers, int(rate * 1e6)})
+		list = append(list, loadCase{viewers, int(rate * 1e6), cut})
 	}
 	return list, nil
 }
@@ -121,7 +139,7 @@ type result struct {
 }
 
 func printHead() {
-	fmt.Println("| viewers × rate | server | CPU-s/Gbit | µs/packet | lost | latency p50 / p99 | keys p50, first frame p50 / p95 | RSS, a viewer | SRTP |")
+	fmt.Println("| viewers × rate / slices | server | CPU-s/Gbit | µs/packet | lost | latency p50 / p99 | keys p50, first frame p50 / p95 | RSS, a viewer | SRTP |")
 	fmt.Println("|---|---|---|---|---|---|---|---|---|")
 }
 
@@ -138,7 +156,17 @@ func printRow(c loadCase, name string, rs []result) {
 		return v[len(v)/2]
 	}
 	ms := func(f func(result) time.Duration) string {
-		return fmt.Sprintf("%.3g", med(func(r result) float64 { return float64(f(r)) / 1e6 }))
+		var v []time.Duration
+		for _, r := range rs {
+			if d := f(r); d != 0 { // else it was not measured
+				v = append(v, d)
+			}
+		}
+		slices.Sort(v)
+		if len(v) == 0 {
+			return "–"
+		}
+		return fmt.Sprintf("%.3g", float64(v[len(v)/2])/1e6)
 	}
 	fmt.Printf("| %v | %s | %.3f | %.2f | %.2g %% | %s / %s ms | %s, %s / %s ms | %.0f, %.2f MB | %s |\n", c, name,
 		med(func(r result) float64 { return r.cpuPerGbit }), med(func(r result) float64 { return r.perPacket }),
@@ -158,16 +186,16 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 
 // bench is what all measurements have in common.
 type bench struct {
-	seconds, joins, storm, slices int
-	gro, obeys                    bool
-	dir                           string
+	seconds, joins, storm int
+	gro, obeys            bool
+	dir                   string
 }
 
-// measure starts a server, loads it, and stops it.
-func (b *bench) measure(ctx context.Context, s server, c loadCase) (r result, err error) {
+// measure starts a server, loads it, lets some join one by one if joins says so, and stops it.
+func (b *bench) measure(ctx context.Context, s server, c loadCase, joins bool) (r result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
-	picture, file, err := b.picture(ctx, c.bitrate)
+	file, err := b.picture(ctx, c)
 	if err != nil {
 		return r, err
 	}
@@ -184,11 +212,11 @@ func (b *bench) measure(ctx context.Context, s server, c loadCase) (r result, er
 		return r, err
 	}
 	defer process.stop()
-	publisher, err := publish(ctx, picture, s.whip(), b.obeys)
+	publisher, err := b.startPublisher(ctx, file, s.whip())
 	if err != nil {
 		return r, err
 	}
-	defer publisher.Close()
+	defer publisher.stop()
 	before, err := process.rss()
 	if err != nil {
 		return r, err
@@ -204,9 +232,16 @@ func (b *bench) measure(ctx context.Context, s server, c loadCase) (r result, er
 	for _, v := range viewers {
 		v.Reset()
 	}
-	stormed := make(chan struct{})
-	stormCtx, stopStorm := context.WithCancel(ctx)
-	go func() { defer close(stormed); joinAndLeave(stormCtx, loop, s.whep(), b.storm) }()
+	if b.storm > 0 {
+		crowd, err := startCrowd(ctx, s.whep(), b.storm, 0)
+		if err != nil {
+			return r, err
+		}
+		defer func() {
+			crowd.stop()
+			fmt.Fprint(os.Stderr, crowd.out)
+		}()
+	}
 	from, err := process.cpu()
 	if err == nil {
 		err = pause(ctx, time.Duration(b.seconds)*time.Second)
@@ -214,15 +249,16 @@ func (b *bench) measure(ctx context.Context, s server, c loadCase) (r result, er
 	to, err2 := process.cpu()
 	sum := total(viewers)
 	after, err3 := process.rss()
-	stopStorm()
-	<-stormed
 	if err := errors.Join(err, err2, err3); err != nil {
 		return r, err
 	}
 	sum.fill(&r, to-from)
 	r.rss = float64(after) / 1e6
 	r.perViewer = float64(after-before) / 1e6 / float64(c.viewers)
-	return r, b.measureJoins(ctx, loop, s.whep(), &r)
+	if joins {
+		err = b.measureJoins(ctx, loop, s.whep(), &r)
+	}
+	return r, err
 }
 
 // measureJoins lets viewers join one by one, at uneven times, and notes when they have a picture.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,12 +35,15 @@ type process struct {
 	out *bytes.Buffer // what it printed; read after it has ended
 }
 
-func launch(ctx context.Context, stdin io.Reader, env []string, binary string, args ...string) (*process, error) {
+// launch starts a program. What it prints is kept, but for what it says to stdout where that is given.
+func launch(ctx context.Context, stdin io.Reader, stdout *os.File, binary string, args ...string) (*process, error) {
 	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin = stdin
 	out := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
@@ -176,13 +180,12 @@ func (b *bench) measureLimit(ctx context.Context, _ *bareLimit, loop *load.Loop,
 	}
 	sum := func() (s sums) {
 		for i := range counters {
-			packets, bytes := counters[i].Sum()
-			s.packets += packets
-			s.bytes += bytes
+			s.add(counters[i].Take())
 		}
+		slices.Sort(s.latency)
 		return s
 	}
-	before := sum()
+	_ = sum()
 	from, err := p.cpu()
 	if err == nil {
 		err = pause(ctx, time.Duration(b.seconds)*time.Second)
@@ -192,8 +195,6 @@ func (b *bench) measureLimit(ctx context.Context, _ *bareLimit, loop *load.Loop,
 	if err := errors.Join(err, err2); err != nil {
 		return r, err
 	}
-	after.packets -= before.packets
-	after.bytes -= before.bytes
 	after.profile = "SRTP_AEAD_AES_128_GCM"
 	after.fill(&r, to-from)
 	return r, nil

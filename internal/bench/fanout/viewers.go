@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -19,15 +18,18 @@ type sums struct {
 	profile              string
 }
 
+func (s *sums) add(m load.Measure) {
+	s.packets += m.Packets
+	s.bytes += m.Bytes
+	s.lost += m.Lost
+	s.latency = append(s.latency, m.Latency...)
+	s.profile = m.Profile
+}
+
 func total(viewers []*load.Viewer) sums {
 	var s sums
 	for _, v := range viewers {
-		m := v.Measure()
-		s.packets += m.Packets
-		s.bytes += m.Bytes
-		s.lost += m.Lost
-		s.latency = append(s.latency, m.Latency...)
-		s.profile = m.Profile
+		s.add(v.Measure())
 	}
 	slices.Sort(s.latency)
 	return s
@@ -44,24 +46,11 @@ func (s sums) fill(r *result, cpu time.Duration) {
 	r.profile = s.profile
 }
 
-// picture returns the picture of that bit rate and the file that holds it.
-func (b *bench) picture(ctx context.Context, bitrate int) (*load.Picture, string, error) {
-	file := filepath.Join(b.dir, fmt.Sprintf("%d.h264", bitrate))
-	p, err := load.NewPicture(ctx, bitrate, b.slices, file)
-	return p, file, err
-}
-
-// publish tries until the server is up.
-func publish(ctx context.Context, p *load.Picture, whip string, obeys bool) (*load.Publisher, error) {
-	for i := 0; ; i++ {
-		publisher, err := load.Publish(ctx, p, whip, obeys)
-		if err == nil || i == 50 {
-			return publisher, err
-		}
-		if err := pause(ctx, 100*time.Millisecond); err != nil {
-			return nil, err
-		}
-	}
+// picture returns the file that holds the picture of a case.
+func (b *bench) picture(ctx context.Context, c loadCase) (string, error) {
+	file := filepath.Join(b.dir, fmt.Sprintf("%d-%d.h264", c.bitrate, c.slices))
+	_, err := load.NewPicture(ctx, c.bitrate, c.slices, file)
+	return file, err
 }
 
 // dialMany opens n sessions, some at a time.
@@ -117,46 +106,4 @@ func closeMany(viewers []*load.Viewer) {
 		wg.Go(func() { v.Close(ctx, load.Options{}); <-slots })
 	}
 	wg.Wait()
-}
-
-// joinAndLeave opens and closes so many sessions a second until ctx ends.
-func joinAndLeave(ctx context.Context, loop *load.Loop, whep string, perSecond int) {
-	if perSecond == 0 {
-		return
-	}
-	ticker := time.NewTicker(time.Second / time.Duration(perSecond))
-	defer ticker.Stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	var joined, failed int
-	var mu sync.Mutex
-	slots := make(chan struct{}, 64)
-	for {
-		select {
-		case <-ctx.Done():
-			wg.Wait()
-			fmt.Fprintf(os.Stderr, "storm: %d joined and left, %d failed\n", joined, failed)
-			return
-		case <-ticker.C:
-		}
-		select {
-		case slots <- struct{}{}:
-		default:
-			continue
-		}
-		wg.Go(func() {
-			v, err := load.Dial(ctx, loop, whep, load.Options{})
-			if err == nil {
-				v.Close(context.WithoutCancel(ctx), load.Options{})
-			}
-			mu.Lock()
-			if err == nil {
-				joined++
-			} else if ctx.Err() == nil {
-				failed++
-			}
-			mu.Unlock()
-			<-slots
-		})
-	}
 }

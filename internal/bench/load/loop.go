@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -294,15 +293,3 @@ type errTimeout struct{}
 func (errTimeout) Error() string   { return "timed out" }
 func (errTimeout) Timeout() bool   { return true }
 func (errTimeout) Temporary() bool { return true }
-
-// A Counter counts what a Socket receives.
-type Counter struct{ packets, bytes atomic.Int64 }
-
-// Receive counts one packet.
-func (c *Counter) Receive(b []byte, _ time.Time) {
-	c.packets.Add(1)
-	c.bytes.Add(int64(len(b)))
-}
-
-// Sum returns the packets and bytes so far.
-func (c *Counter) Sum() (packets, bytes int) { return int(c.packets.Load()), int(c.bytes.Load()) }
