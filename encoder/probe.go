@@ -67,18 +67,41 @@ func Probe(ctx context.Context, backends []Backend, t Trial) []Result {
 	for _, b := range wanted(backends, t) {
 		results = append(results, t.try(ctx, b))
 	}
+	sortResults(results)
+	return results
+}
+
+func sortResults(results []Result) {
 	slices.SortStableFunc(results, func(a, b Result) int {
 		if a.slow && b.slow {
 			return cmp.Compare(b.speed(), a.speed())
 		}
 		return cmp.Or(-compare(a.OK, b.OK), -compare(a.slow, b.slow), -compare(a.Hardware, b.Hardware))
 	})
-	return results
 }
 
 // Rank is Probe, and returns in rank the backends that work, be it too slowly. It returns ErrUnavailable when none does.
 func Rank(ctx context.Context, backends []Backend, t Trial) ([]Backend, []Result, error) {
-	results := Probe(ctx, backends, t)
+	return rank(ctx, backends, t, Probe(ctx, backends, t))
+}
+
+// First is Rank that stops at the first backend that passes, so that something proven can go on the air soon: it returns that one,
+// what it found out, and the backends left to try, which Rank would put after it. Where none passes, nothing is left.
+func First(ctx context.Context, backends []Backend, t Trial) (ranked, left []Backend, results []Result, err error) {
+	list := wanted(backends, t)
+	for i, b := range list {
+		r := t.try(ctx, b)
+		results = append(results, r)
+		if r.OK {
+			return []Backend{b}, list[i+1:], results, ctx.Err()
+		}
+	}
+	sortResults(results)
+	ranked, results, err = rank(ctx, backends, t, results)
+	return ranked, nil, results, err
+}
+
+func rank(ctx context.Context, backends []Backend, t Trial, results []Result) ([]Backend, []Result, error) {
 	var ranked []Backend
 	for _, r := range results {
 		if !r.OK && !r.slow {
@@ -188,15 +211,15 @@ func (t Trial) run(ctx context.Context, b Backend, r *Result) error {
 	if !slices.Contains(b.Inputs, in.FourCC) {
 		return fmt.Errorf("takes no %v pictures", in.FourCC)
 	}
+	e, err := b.Open(ctx, in, p) // first: most are refused, and need no pictures
+	if err != nil {
+		return err
+	}
 	scene, err := drawScene(in, 8)
 	if err != nil {
-		return err
+		return errors.Join(err, e.Close())
 	}
 	defer scene.release()
-	e, err := b.Open(ctx, in, p)
-	if err != nil {
-		return err
-	}
 	wall, cpu := time.Now(), processTime()
 	packets, delays, err := code(ctx, e, scene, frames, askAt)
 	if err != nil {

@@ -154,6 +154,41 @@ func TestRankKeepsWhatWorks(t *testing.T) {
 	}
 }
 
+// The first that passes is enough; the others are left for later, in their order.
+func TestFirst(t *testing.T) {
+	ctx := context.Background()
+	var tried []string
+	all := []encoder.Backend{
+		backend("soft", false, fake{}), absent("absent"), backend("deaf", true, fake{ignores: true}), backend("chip", true, fake{}),
+		backend("other", true, fake{}), backend("slow", false, fake{delay: 40 * time.Millisecond}),
+	}
+	for i := range all {
+		open, name := all[i].Open, all[i].Name
+		all[i].Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+			tried = append(tried, name)
+			return open(ctx, in, p)
+		}
+	}
+	names := func(list []encoder.Backend) (names []string) {
+		for _, b := range list {
+			names = append(names, b.Name)
+		}
+		return names
+	}
+	ranked, left, results, err := encoder.First(ctx, all, trial)
+	if err != nil || !slices.Equal(names(ranked), []string{"chip"}) || !slices.Equal(names(left), []string{"other", "soft", "slow"}) ||
+		len(results) != 3 || !slices.Equal(tried, []string{"absent", "deaf", "chip"}) {
+		t.Errorf("%v first, %v left, %v tried, %v", names(ranked), names(left), tried, err)
+	}
+	ranked, left, results, err = encoder.First(ctx, []encoder.Backend{absent("absent"), all[5]}, trial)
+	if err != nil || !slices.Equal(names(ranked), []string{"slow"}) || left != nil || len(results) != 2 {
+		t.Errorf("%v first, %v left, %v", names(ranked), names(left), err)
+	}
+	if _, _, _, err = encoder.First(ctx, []encoder.Backend{absent("absent")}, trial); !errors.Is(err, encoder.ErrUnavailable) {
+		t.Errorf("with nothing: %v", err)
+	}
+}
+
 func TestKeyTimer(t *testing.T) {
 	k := encoder.KeyTimer{GOP: time.Second, Interval: time.Second / 30}
 	for _, c := range []struct {

@@ -44,7 +44,7 @@ type box struct {
 	health  *health.Set
 	began   time.Time
 	load    busy
-	ranking ranking
+	ranking *ranking
 	reloads reloads
 	plugged *uevent.Listener // nil: devices are looked for now and then
 }
@@ -55,10 +55,10 @@ func serve(ctx context.Context, file, pprofAddr string, level *slog.LevelVar, lo
 	if err != nil {
 		return err
 	}
-	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now(), ranking: ranking{}}
+	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now(), ranking: newRanking(stateMemory(), log)}
 	b.setLevel(c.Log)
 	first := spec(c, log)
-	b.ranking.try(ctx, &first, log)
+	b.ranking.first(ctx, &first)
 	if b.plugged, err = uevent.Listen(); err != nil {
 		log.Warn("devices that are plugged in are found later", "err", err)
 	}
@@ -146,6 +146,7 @@ func (b *box) watchReload(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
+	b.tryRest(ctx) // here, as a reload changes the same
 	for {
 		select {
 		case <-hup:
@@ -169,12 +170,16 @@ func (b *box) reload() {
 		b.log.Warn("the address of the page changes at the next start", "address", c.HTTP)
 	}
 	b.setLevel(c.Log)
+	b.applyConfig(c)
+	b.log.Info("configuration reloaded", "config", b.file)
+}
+
+func (b *box) applyConfig(c boxConfig) {
 	next := spec(c, b.log)
 	b.ranking.apply(&next)
 	b.wake(&next)
 	b.session.Apply(next)
 	b.config = c
-	b.log.Info("configuration reloaded", "config", b.file)
 }
 
 // wake lets the sources hear at once of devices that come.
