@@ -20,7 +20,7 @@ const edidUsage = `gantryd edid reads and sets what an HDMI input tells the send
     gantryd edid set DEVICE PRESET|FILE         set it; the sender starts anew with what it now may send
     gantryd edid clear DEVICE                   clear it; the sender sees no display
 
-DEVICE is named as video.v4l2.device in the configuration: /dev/video0, bus:PLACE or name:NAME.
+DEVICE is named as video.v4l2.device in the configuration: /dev/video0, usb:PLACE, bus:PLACE or name:NAME.
 
 Flags, before the command's name:
 

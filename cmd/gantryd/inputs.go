@@ -11,6 +11,7 @@ import (
 	"gantry/device/rtsp"
 	"gantry/device/testsrc"
 	"gantry/device/udp"
+	"gantry/device/v4l2"
 	"gantry/encoder/libav"
 	"gantry/encoder/libav/sound"
 	"gantry/internal/pipeline"
@@ -31,6 +32,11 @@ var sourceNames = []string{sourceTest, sourceV4L2, sourceRTSP, sourceFile, sourc
 
 // coded tells whether the source comes coded.
 func (c videoConfig) coded() bool {
+	return c.hasSound() || c.Source == sourceV4L2 && c.V4L2.Coded()
+}
+
+// hasSound tells whether sound comes with the pictures.
+func (c videoConfig) hasSound() bool {
 	return c.Source == sourceRTSP || c.Source == sourceFile || c.Source == sourceUDP
 }
 
@@ -44,7 +50,7 @@ func (c *boxConfig) checkCoded() (errs []error) {
 	case v.Source == sourceUDP && v.UDP.Addr == "":
 		errs = append(errs, errors.New("video.udp.addr: is missing: it is where MPEG-TS comes to, as 239.1.1.1:5000 or 0.0.0.0:5000"))
 	}
-	if c.Audio.Source == audioInput && !c.Video.coded() {
+	if c.Audio.Source == audioInput && !c.Video.hasSound() {
 		errs = append(errs, fmt.Errorf("audio.source: %q is the sound of an rtsp, file or udp source, and video.source is %q", audioInput, c.Video.Source))
 	}
 	return errs
@@ -67,11 +73,20 @@ func codedInput(c boxConfig, log *slog.Logger) pipeline.Video {
 		Sound:   c.Audio.Source == audioInput,
 		Never:   v.PassThrough == never,
 	}
-	name := v.RTSP.URL
+	name, format := v.RTSP.URL, testsrc.Default().Format()
 	switch v.Source {
 	case sourceFile:
 		name, config = v.File.Path, v.File
 		in.Open = func(context.Context) (device.PacketSource, error) { return file.New(v.File, log), nil }
+	case sourceV4L2:
+		name, config, format = v.V4L2.Device, v.V4L2, slateFormat(v.V4L2)
+		in.Open = func(context.Context) (device.PacketSource, error) {
+			src, err := v4l2.OpenPackets(v.V4L2, log)
+			if err != nil {
+				return nil, err // a nil *Packets is no nil PacketSource
+			}
+			return src, nil
+		}
 	case sourceUDP:
 		name, config = v.UDP.URL(), v.UDP
 		in.Open = func(context.Context) (device.PacketSource, error) { return udp.New(v.UDP, log), nil }
@@ -85,7 +100,7 @@ func codedInput(c boxConfig, log *slog.Logger) pipeline.Video {
 			return t, nil
 		}
 	}
-	return pipeline.Video{Name: name, Key: key{v.Source, config, in.Sound, v.PassThrough}, Coded: in, Format: testsrc.Default().Format()}
+	return pipeline.Video{Name: name, Key: key{v.Source, config, in.Sound, v.PassThrough}, Coded: in, Format: format}
 }
 
 func liveDecoder(codec media.Codec) (pipeline.Decoder, error) {

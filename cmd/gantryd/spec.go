@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"gantry/device"
-	"gantry/device/alsa"
 	"gantry/device/testsrc"
 	"gantry/device/v4l2"
 	"gantry/encoder"
@@ -39,7 +38,7 @@ func backends() []encoder.Backend {
 func spec(c boxConfig, log *slog.Logger) pipeline.Spec {
 	s := pipeline.Spec{
 		Video: video(c, log),
-		Audio: audio(c.Audio, c.Opus, c.AAC, log),
+		Audio: audio(c.Audio, c.Video, c.Opus, c.AAC, log),
 		Encoder: pipeline.Encoder{Key: c.Encoder.Backend, Params: c.Encoder.params(), Floor: c.Encoder.MinBitrate,
 			Timecode: timecodes[c.Encoder.Timecode]},
 	}
@@ -102,13 +101,18 @@ func slateFormat(c v4l2.Config) media.VideoFormat {
 	return f
 }
 
-func audio(c audioConfig, o opus.Config, aac libav.AACConfig, log *slog.Logger) pipeline.Audio {
+func audio(c audioConfig, v videoConfig, o opus.Config, aac libav.AACConfig, log *slog.Logger) pipeline.Audio {
 	type key struct {
 		audioConfig
-		opus opus.Config
-		aac  libav.AACConfig
+		video string // with which the card goes together
+		opus  opus.Config
+		aac   libav.AACConfig
 	}
-	a := pipeline.Audio{Name: c.Source, Key: key{c, o, aac}}
+	k := key{audioConfig: c, opus: o, aac: aac}
+	if goesWithVideo(c.ALSA, v) {
+		k.video = v.V4L2.Device
+	}
+	a := pipeline.Audio{Name: c.Source, Key: k}
 	if c.Source == none {
 		return a
 	}
@@ -121,13 +125,7 @@ func audio(c audioConfig, o opus.Config, aac libav.AACConfig, log *slog.Logger) 
 	a.Open = func(context.Context) (device.AudioSource, error) { return testsrc.NewTone(), nil }
 	if c.Source == audioALSA {
 		a.Name = c.ALSA.Card
-		a.Open = func(context.Context) (device.AudioSource, error) {
-			src, err := alsa.Open(c.ALSA, log)
-			if err != nil {
-				return nil, err // a nil *Source is no nil AudioSource
-			}
-			return src, nil
-		}
+		a.Open = soundCard(c.ALSA, v, log)
 	}
 	a.Codings = codings(o, aac)
 	return a

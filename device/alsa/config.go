@@ -9,7 +9,7 @@ import (
 
 // Config says what to capture. It is comparable.
 type Config struct {
-	// Card is "auto" for the first that captures, "hw:1,0" with the numbers of card and device, "hw:Loopback,0" with the card's
+	// Card is "auto" for the first that captures (who knows of a video device puts its card there before Open), "hw:1,0" with the numbers of card and device, "hw:Loopback,0" with the card's
 	// id, which stays the same, "usb:1-1.4" with the place on the USB bus, or "usb:534d:2109:SERIAL" of a USB device in any place.
 	Card string `yaml:"card"`
 	// Rate is in Hz; 0 takes 48000 where the card can, else what comes nearest.
