@@ -95,9 +95,7 @@ func (l *busy) read(now time.Time) float64 {
 		return l.last
 	}
 	used := cpuTime()
-	if !l.at.IsZero() {
-		l.last = (used - l.used).Seconds() / d.Seconds()
-	}
+	l.last = (used - l.used).Seconds() / d.Seconds()
 	l.at, l.used = now, used
 	return l.last
 }

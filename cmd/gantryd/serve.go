@@ -55,7 +55,8 @@ func serve(ctx context.Context, file, pprofAddr string, level *slog.LevelVar, lo
 	if err != nil {
 		return err
 	}
-	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now(), ranking: newRanking(stateMemory(), log)}
+	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now(), ranking: newRanking(stateMemory(), log),
+		load: busy{at: time.Now(), used: cpuTime()}}
 	b.setLevel(c.Log)
 	first := spec(c, log)
 	b.ranking.first(ctx, &first)
