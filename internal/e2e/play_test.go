@@ -202,31 +202,7 @@ func decodeMarks(t *testing.T, path string, width, height int) (counters []int, 
 // Chromium's own encoder and WebRTC stack publish its fake camera; another Chromium plays it, and ffmpeg decodes it.
 func TestChromiumPublishes(t *testing.T) {
 	base := startRelay(t)
-	page := `<!doctype html><title>publisher</title><script>
-async function publish(url) {
-  const media = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 480, frameRate: 30}, audio: true});
-  const pc = window.pc = new RTCPeerConnection();
-  for (const track of media.getTracks()) {
-    const transceiver = pc.addTransceiver(track, {direction: "sendonly"});
-    if (track.kind === "video") transceiver.setCodecPreferences(
-      RTCRtpSender.getCapabilities("video").codecs.filter((c) => /H264|rtx/i.test(c.mimeType)));
-  }
-  await pc.setLocalDescription();
-  while (pc.iceGatheringState !== "complete") await new Promise((resolve) => pc.addEventListener("icegatheringstatechange", resolve, {once: true}));
-  const answer = await fetch(url, {method: "POST", headers: {"Content-Type": "application/sdp"}, body: pc.localDescription.sdp});
-  if (answer.status !== 201) throw new Error(answer.status + " " + await answer.text());
-  window.session = new URL(answer.headers.get("Location"), url).href;
-  await pc.setRemoteDescription({type: "answer", sdp: await answer.text()});
-  while (pc.connectionState !== "connected") await new Promise((resolve) => pc.addEventListener("connectionstatechange", resolve, {once: true}));
-  return window.session;
-}
-</script>`
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		_, _ = io.WriteString(w, page)
-	}))
-	defer site.Close()
-	publisher := chromium.Open(t, chromium.Options{FakeCamera: true}, site.URL)
+	publisher := publisherPage(t)
 	session := chromium.Eval[string](publisher, fmt.Sprintf("publish(%q)", base+"/whip/browser"))
 	if !strings.HasPrefix(session, base+"/") {
 		t.Errorf("the session's address is %q", session)
@@ -249,4 +225,35 @@ async function publish(url) {
 	if got := chromium.Eval[int](publisher, `fetch(session, {method: "DELETE"}).then((r) => r.status)`); got != http.StatusOK {
 		t.Errorf("DELETE: %d", got)
 	}
+}
+
+// publisherPage opens a page with a function publish(url, encodings), which publishes the browser's fake camera in H.264.
+func publisherPage(t *testing.T) *chromium.Page {
+	page := `<!doctype html><title>publisher</title><script>
+async function publish(url, encodings) {
+  const media = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 480, frameRate: 30}, audio: true});
+  const pc = window.pc = new RTCPeerConnection();
+  for (const track of media.getTracks()) {
+    const init = {direction: "sendonly"};
+    if (encodings && track.kind === "video") init.sendEncodings = encodings;
+    const transceiver = pc.addTransceiver(track, init);
+    if (track.kind === "video") transceiver.setCodecPreferences(
+      RTCRtpSender.getCapabilities("video").codecs.filter((c) => /H264|rtx/i.test(c.mimeType)));
+  }
+  await pc.setLocalDescription();
+  while (pc.iceGatheringState !== "complete") await new Promise((resolve) => pc.addEventListener("icegatheringstatechange", resolve, {once: true}));
+  const answer = await fetch(url, {method: "POST", headers: {"Content-Type": "application/sdp"}, body: pc.localDescription.sdp});
+  if (answer.status !== 201) throw new Error(answer.status + " " + await answer.text());
+  window.session = new URL(answer.headers.get("Location"), url).href;
+  await pc.setRemoteDescription({type: "answer", sdp: await answer.text()});
+  while (pc.connectionState !== "connected") await new Promise((resolve) => pc.addEventListener("connectionstatechange", resolve, {once: true}));
+  return window.session;
+}
+</script>`
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, page)
+	}))
+	t.Cleanup(site.Close)
+	return chromium.Open(t, chromium.Options{FakeCamera: true}, site.URL)
 }

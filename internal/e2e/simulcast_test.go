@@ -41,6 +41,21 @@ func getJSON(t *testing.T, url string, to any) {
 	}
 }
 
+// The player's menu of layers, and the width of its picture.
+const (
+	menu  = `document.querySelector("gantry-player").shadowRoot.querySelector(".quality")`
+	width = player + `.video.videoWidth`
+)
+
+// pick is a script that chooses a layer in the menu, waits for its width for 5 s and returns what the width is then.
+func pick(rid, width string) string {
+	return fmt.Sprintf(`(async () => {
+		const m = %s; m.value = %q; m.dispatchEvent(new Event("change"));
+		for (let i = 0; i < 100 && %s.video.videoWidth !== %s; i++) await new Promise((r) => setTimeout(r, 50));
+		return %s.video.videoWidth;
+	})()`, menu, rid, player, width, player)
+}
+
 // The box sends one picture in H.265 and in two sizes of H.264. Who decodes H.265 gets that; Chromium, which does not, gets H.264, and
 // the size that it asks for, without a visible break at the change.
 func TestSimulcast(t *testing.T) {
@@ -91,22 +106,11 @@ uplinks:
 	}
 
 	p := openPlayer(t, base+"/play/layers")
-	const (
-		menu  = `document.querySelector("gantry-player").shadowRoot.querySelector(".quality")`
-		width = player + `.video.videoWidth`
-	)
 	p.Wait(20*time.Second, width+` === 640 && `+menu+`.length === 3`, `[`+width+`, `+menu+`.outerHTML]`)
 	if text := chromium.Eval[string](p, player+".stats.video.codec"); !strings.Contains(text, "H264") {
 		t.Errorf("Chromium is sent %s", text)
 	}
 	chromium.Eval[bool](p, strings.Replace(watcher, testsrcMark, testsrc.DecodeJS, 1))
-	pick := func(rid, width string) string {
-		return fmt.Sprintf(`(async () => {
-			const m = %s; m.value = %q; m.dispatchEvent(new Event("change"));
-			for (let i = 0; i < 100 && %s.video.videoWidth !== %s; i++) await new Promise((r) => setTimeout(r, 50));
-			return %s.video.videoWidth;
-		})()`, menu, rid, player, width, player)
-	}
 	undisturbed(t, func() error {
 		chromium.Eval[bool](p, `(window.watching = watchStream(7), true)`)
 		time.Sleep(time.Second)
@@ -151,4 +155,25 @@ uplinks:
 		t.Errorf("%+v", box)
 	}
 	t.Logf("%+v", box)
+}
+
+// Chromium publishes its fake camera in two sizes; another Chromium plays the larger by itself, and each that it asks for.
+func TestChromiumPublishesLayers(t *testing.T) {
+	base := startRelay(t)
+	publisher := publisherPage(t)
+	chromium.Eval[string](publisher, fmt.Sprintf(`publish(%q, [{rid: "h", maxBitrate: 1500000}, {rid: "l", scaleResolutionDownBy: 2, maxBitrate: 300000}])`,
+		base+"/whip/browser"))
+	publisher.Wait(30*time.Second, `pc.getStats().then((s) => [...s.values()].filter((r) => r.type === "outbound-rtp" && r.kind === "video" && r.framesSent > 30).length === 2)`,
+		`pc.getStats().then((s) => [...s.values()].filter((r) => r.type === "outbound-rtp"))`)
+	p := openPlayer(t, base+"/play/browser")
+	p.Wait(20*time.Second, width+` === 640 && `+menu+`.length === 3`, `[`+width+`, `+menu+`.outerHTML]`)
+	freezes := chromium.Eval[int](p, player+".stats.video.freezes")
+	for _, c := range []struct{ rid, width string }{{"l", "320"}, {"h", "640"}, {"l", "320"}, {"", "640"}} {
+		if at := chromium.Eval[int](p, pick(c.rid, c.width)); fmt.Sprint(at) != c.width {
+			t.Errorf("layer %q: the picture is %d wide", c.rid, at)
+		}
+	}
+	if n := chromium.Eval[int](p, player+".stats.video.freezes") - freezes; n > 1 { // a busy machine may make one
+		t.Errorf("%d freezes at four changes", n)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	proto "gantry/internal/proto/whip"
 	"gantry/internal/testkit"
+	"gantry/media"
 )
 
 // The server's requirements of RFC 9725, by the numbers of the project's list of them.
@@ -561,5 +563,38 @@ func TestConformance29(t *testing.T) {
 			t.Errorf("session %q", id)
 		}
 		seen[id] = true
+	}
+}
+
+// 27: what OBS offers for several encoders, after its source: RIDs counted from 0, the largest layer; one SSRC for them all, header
+// extensions 1 and 2, no retransmission format.
+func TestOBSSimulcast(t *testing.T) {
+	offer, err := os.ReadFile("testdata/obs-simulcast.sdp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sections, err := parseOffer(string(offer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &session{}
+	s.prepare(sections)
+	var rids []string
+	for _, track := range s.tracks[1:] {
+		rids = append(rids, track.rid)
+		if track.info.Codec != media.H264 || !track.sure || !track.choice.pli || !track.choice.nack || track.choice.rtx != nil {
+			t.Errorf("layer %s: %+v", track.rid, track.choice)
+		}
+	}
+	if !slices.Equal(rids, []string{"0", "1", "2"}) {
+		t.Errorf("layers %v", rids)
+	}
+	b := start(t, Access{})
+	r := b.post(t, string(offer))
+	for _, needed := range []string{"a=rid:0 recv", "a=rid:1 recv", "a=rid:2 recv", "a=simulcast:recv 0;1;2", "a=extmap:1 urn:ietf:params:rtp-hdrext:sdes:mid",
+		"a=extmap:2 urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", "a=rtcp-fb:96 nack pli"} {
+		if r.StatusCode != http.StatusCreated || !strings.Contains(r.body, needed) {
+			t.Errorf("%d: the answer lacks %q:\n%s", r.StatusCode, needed, r.body)
+		}
 	}
 }
