@@ -7,6 +7,7 @@ import (
 	"math"
 	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 
 	"gantry/encoder"
@@ -130,7 +131,13 @@ func LabelOf(tb testing.TB, demuxer, file string) Label {
 	if err := json.Unmarshal(out, &said); err != nil || len(said.Streams) == 0 {
 		tb.Fatalf("ffprobe: %v: %s", err, out)
 	}
-	return said.Streams[0]
+	return said.Streams[0].Plain()
+}
+
+// Plain returns l without the name that only some versions have for layouts in full range.
+func (l Label) Plain() Label {
+	l.Layout = strings.Replace(l.Layout, "yuvj", "yuv", 1)
+	return l
 }
 
 // Labelled is what ffprobe should say of pictures that a source delivered as in.
@@ -155,9 +162,6 @@ func Labelled(in media.VideoFormat, ten bool) Label {
 	}
 	if in.Range == media.RangeFull {
 		l.Range = "pc"
-		if l.Layout == "yuv420p" {
-			l.Layout = "yuvj420p"
-		}
 	}
 	return l
 }
@@ -180,9 +184,6 @@ func (s Suite) labels(t *testing.T) {
 					e := s.Open(t, in, encoder.Params{Bitrate: 1_000_000})
 					demuxer, file := save(t, s.Backend.Codec, append(Encode(t, e, in, 0, 2, 0, nil), Drain(t, e)...))
 					got, want := LabelOf(t, demuxer, file), Labelled(in, s.Ten)
-					if s.Backend.Codec == media.AV1 && got.Layout == "yuv420p" && r == media.RangeFull {
-						got.Layout = "yuvj420p" // which its decoders never say
-					}
 					if got != want {
 						t.Errorf("%v: ffprobe says %+v, want %+v", in, got, want)
 					}
