@@ -54,11 +54,11 @@ func (k *keeper) handler(next http.Handler) http.Handler {
 }
 
 var (
-	recordStreams  = metrics.Figure{Name: "gantry_record_streams", Help: "Streams that are recorded now."}
-	recordUsed     = metrics.Figure{Name: "gantry_record_used_bytes", Help: "What all recordings take."}
-	recordBytes    = metrics.Figure{Name: "gantry_record_written_bytes_total", Help: "Bytes of recordings written.", Counter: true}
-	recordFailures = metrics.Figure{Name: "gantry_record_errors_total", Help: "Recordings that the disk has ended.", Counter: true}
-	recordHealed   = metrics.Figure{Name: "gantry_record_healed_frames_total", Help: "Pictures that boxes have sent later, after an outage.", Counter: true}
+	recordStreams  = metrics.Figure{Name: "gantry_relay_recorded_streams", Help: "Streams that are recorded now."}
+	recordUsed     = metrics.Figure{Name: "gantry_relay_recordings_bytes", Help: "What all recordings take."}
+	recordBytes    = metrics.Figure{Name: "gantry_relay_recorded_bytes_total", Help: "Bytes of recordings written.", Counter: true}
+	recordFailures = metrics.Figure{Name: "gantry_relay_recording_errors_total", Help: "Recordings that the disk has ended.", Counter: true}
+	recordHealed   = metrics.Figure{Name: "gantry_relay_healed_frames_total", Help: "Pictures that boxes have sent later, after an outage.", Counter: true}
 )
 
 func (k *keeper) collect(r *metrics.Registry) {
