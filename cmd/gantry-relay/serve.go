@@ -81,6 +81,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 
 	registry := metrics.New()
 	collect(registry, publish, play)
+	collectProcess(registry)
 	keep.collect(registry)
 	others.collect(registry)
 	var stopping atomic.Bool

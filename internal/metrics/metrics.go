@@ -24,7 +24,7 @@ var stages = []string{
 var units = []string{
 	"seconds", "bytes", "bits_per_second", "ratio", "info", "timestamp_seconds",
 	"frames", "packets", "samples", "requests", "restarts", "changes", "errors", "reloads", "streams", "sessions", "viewers",
-	"keyframes", "conditions", "connected", "successful",
+	"keyframes", "goroutines", "descriptors", "conditions", "connected", "successful",
 }
 
 // A Registry holds the metrics of one process.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -22,6 +23,11 @@ const (
 
 // A Loop reads many UDP sockets on one goroutine.
 type Loop struct {
+	// What its sockets differ in from those of this machine; set before the first is opened.
+	Addr  netip.Addr               // IPv4 address to be at; zero: 127.0.0.1
+	Enter func(func() error) error // opens them in another network namespace; nil: here
+	Loss  float64                  // share of packets lost in each direction, 0 to 1
+
 	gro   bool
 	epoll int
 	wake  int // eventfd that ends run
@@ -45,6 +51,7 @@ type mmsghdr struct {
 type Socket struct {
 	fd      int
 	Addr    netip.AddrPort
+	loss    float64
 	receive func(b []byte, at time.Time) // on the Loop; b is lent, at the kernel's time of arrival
 }
 
@@ -76,12 +83,23 @@ func NewLoop(gro bool) (*Loop, error) {
 
 // Open returns a new Socket that hands what it receives to receive.
 func (l *Loop) Open(receive func(b []byte, at time.Time)) (*Socket, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	enter, addr := l.Enter, l.Addr
+	if enter == nil {
+		enter = func(open func() error) error { return open() }
+	}
+	if !addr.IsValid() {
+		addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	var fd int
+	err := enter(func() (err error) {
+		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
 	}
-	s := &Socket{fd: fd, receive: receive}
-	err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}),
+	s := &Socket{fd: fd, loss: l.Loss, receive: receive}
+	err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.As4()}),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1))
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 2<<20) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 2<<20)
@@ -121,8 +139,13 @@ func (l *Loop) CloseSocket(s *Socket) {
 
 // Send sends b to addr, an IPv4 address.
 func (s *Socket) Send(b []byte, addr netip.AddrPort) error {
+	if s.loses() {
+		return nil
+	}
 	return unix.Sendto(s.fd, b, 0, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()})
 }
+
+func (s *Socket) loses() bool { return s.loss > 0 && rand.Float64() < s.loss }
 
 // Close ends the Loop, and closes its sockets.
 func (l *Loop) Close() {
@@ -178,7 +201,9 @@ func (l *Loop) read(fd int32) {
 			}
 			for len(b) > 0 {
 				k := min(segment, len(b))
-				s.receive(b[:k], at)
+				if !s.loses() {
+					s.receive(b[:k], at)
+				}
 				b = b[k:]
 			}
 		}

@@ -32,6 +32,7 @@ type meter struct {
 	held    [][]byte // packets that came before the keys
 	heldAt  []time.Time
 	scratch []byte
+	mender  *mender // nil: what is lost stays lost
 
 	seq     uint16
 	begun   bool
@@ -63,6 +64,9 @@ func (m *meter) packet(b []byte, at time.Time) {
 	}
 	m.Packets++
 	m.Bytes += len(b)
+	if m.mender != nil {
+		m.mender.packet(b, at)
+	}
 	if b[1]&0x7f != videoType {
 		return
 	}

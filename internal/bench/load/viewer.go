@@ -48,6 +48,8 @@ type credentials struct{ ufrag, pwd string }
 type Options struct {
 	Client *http.Client // nil: http.DefaultClient
 	Token  string
+	Mend   bool // ask for what is lost, and tell what comes, as a browser does
+	Keep   bool // with Mend: remember all that comes, for Shows
 }
 
 // Certificate is what all viewers of this process show; making one costs more than a handshake.
@@ -87,7 +89,7 @@ func (v *Viewer) dial(ctx context.Context, whep string, o Options) error {
 	if err != nil {
 		return fmt.Errorf("make certificate: %w", err)
 	}
-	answer, err := v.post(ctx, whep, o, offer(v.local, cert, v.socket.Addr))
+	answer, err := v.post(ctx, whep, o, offer(v.local, cert, v.socket.Addr, o.Mend))
 	if err != nil {
 		return err
 	}
@@ -114,7 +116,7 @@ func (v *Viewer) dial(ctx context.Context, whep string, o Options) error {
 	case <-ctx.Done():
 		return fmt.Errorf("connect by ICE: %w", ctx.Err())
 	}
-	return v.handshake(ctx, cert, setup[1] == "active")
+	return v.handshake(ctx, cert, setup[1] == "active", o)
 }
 
 func (v *Viewer) post(ctx context.Context, whep string, o Options, offer string) (string, error) {
@@ -185,7 +187,7 @@ type attr struct {
 func (a attr) AddTo(m *stun.Message) error { m.Add(a.t, a.v); return nil }
 
 // handshake does DTLS; client tells that the server is the DTLS client.
-func (v *Viewer) handshake(ctx context.Context, cert tls.Certificate, serverIsClient bool) error {
+func (v *Viewer) handshake(ctx context.Context, cert tls.Certificate, serverIsClient bool, o Options) error {
 	// The order is a browser's.
 	cfg := &dtls.Config{Certificates: []tls.Certificate{cert}, InsecureSkipVerify: true, ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
 		SRTPProtectionProfiles: []dtls.SRTPProtectionProfile{dtls.SRTP_AES128_CM_HMAC_SHA1_80, dtls.SRTP_AEAD_AES_128_GCM},
@@ -221,16 +223,30 @@ func (v *Viewer) handshake(ctx context.Context, cert tls.Certificate, serverIsCl
 		return err
 	}
 	key, salt := m[keyLen:2*keyLen], m[2*keyLen+saltLen:]
+	own, ownSalt := m[:keyLen], m[2*keyLen:2*keyLen+saltLen]
 	if serverIsClient {
-		key, salt = m[:keyLen], m[2*keyLen:2*keyLen+saltLen]
+		key, salt, own, ownSalt = own, ownSalt, key, salt
 	}
 	open, err := srtp.CreateContext(key, salt, p, srtp.SRTPNoReplayProtection())
 	if err != nil {
 		return err
 	}
+	var mend *mender
+	if o.Mend {
+		seal, err := srtp.CreateContext(own, ownSalt, p)
+		if err != nil {
+			return err
+		}
+		mend = newMender(seal, o.Keep, func(b []byte) { _ = v.socket.Send(b, v.remote) })
+		mend.open = open
+	}
 	v.mu.Lock()
+	v.meter.mender = mend
 	v.meter.begin(open, p)
 	v.mu.Unlock()
+	if mend != nil {
+		v.stopped.Go(v.mend)
+	}
 	return nil
 }
 
@@ -306,15 +322,19 @@ func random(n int) string {
 }
 
 // offer writes what a browser's offer comes to.
-func offer(c credentials, cert tls.Certificate, addr netip.AddrPort) string {
+func offer(c credentials, cert tls.Certificate, addr netip.AddrPort, mend bool) string {
 	sum := sha256.Sum256(cert.Certificate[0])
 	print := strings.ReplaceAll(strings.ToUpper(fmt.Sprintf("% x", sum)), " ", ":")
 	transport := fmt.Sprintf("c=IN IP4 0.0.0.0\r\na=ice-ufrag:%s\r\na=ice-pwd:%s\r\na=ice-options:trickle\r\na=fingerprint:sha-256 %s\r\na=setup:actpass\r\na=rtcp-mux\r\na=recvonly\r\n",
 		c.ufrag, c.pwd, print)
+	wide := ""
+	if mend {
+		wide = fmt.Sprintf("a=rtcp-fb:102 transport-cc\r\na=extmap:%d http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01\r\n", transportID)
+	}
 	return "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n" +
 		"m=video 9 UDP/TLS/RTP/SAVPF 102 103\r\na=mid:0\r\n" + transport +
 		"a=rtpmap:102 H264/90000\r\na=fmtp:102 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f\r\n" +
-		"a=rtcp-fb:102 nack\r\na=rtcp-fb:102 nack pli\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n" +
+		"a=rtcp-fb:102 nack\r\na=rtcp-fb:102 nack pli\r\na=rtpmap:103 rtx/90000\r\na=fmtp:103 apt=102\r\n" + wide +
 		fmt.Sprintf("a=candidate:1 1 udp 2130706431 %s %d typ host\r\na=end-of-candidates\r\n", addr.Addr(), addr.Port()) +
 		"m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=mid:1\r\n" + transport + "a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10;useinbandfec=1\r\n"
 }
