@@ -70,6 +70,10 @@ type SoundStats struct {
 // A SoundReporter is an AudioSource that tells SoundStats. Any goroutine may ask.
 type SoundReporter interface{ SoundStats() SoundStats }
 
+// A Warner is a source of any kind that knows what a person should know of it although it works, as that it is plugged into a slow
+// port. It is asked after Start; empty: nothing.
+type Warner interface{ Warning() string }
+
 // A PacketSource is an input that comes coded, as from a camera on the network. Its methods follow the rules of Source.
 type PacketSource interface {
 	// Start connects and returns the tracks, of access units. On a PacketSource that runs already it first disconnects.

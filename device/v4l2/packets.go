@@ -46,6 +46,9 @@ func OpenPackets(cfg Config, log *slog.Logger) (*Packets, error) {
 // Status returns what is known about the input.
 func (p *Packets) Status() Status { return p.src.Status() }
 
+// Warning implements device.Warner.
+func (p *Packets) Warning() string { return p.src.Warning() }
+
 // Start begins to capture and waits for a key frame, from which it takes the track's size and profile. For errors see Source.Start;
 // a device that sends no key frame in ten seconds is device.ErrNoSignal.
 func (p *Packets) Start(ctx context.Context) ([]media.Track, error) {

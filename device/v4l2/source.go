@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"gantry/device"
+	"gantry/internal/usb"
 	kernel "gantry/internal/v4l2"
 	"gantry/internal/v4l2/uapi"
 	"gantry/media"
@@ -85,6 +88,16 @@ func (s *Source) Status() Status {
 	st := *s.status.Load()
 	st.Bad = s.bad.Load()
 	return st
+}
+
+// Warning implements device.Warner: a USB device may sit in a port that is too slow for it.
+func (s *Source) Warning() string {
+	path := s.dev.Path()
+	if real, err := filepath.EvalSymlinks(path); err == nil { // a link of /dev/v4l
+		path = real
+	}
+	d, _ := usb.Of(os.DirFS("/"), "video4linux", filepath.Base(path))
+	return d.SlowLink()
 }
 
 // Start selects the input, waits for a signal that is stable, takes over its timings, sets the format and streams. Without a

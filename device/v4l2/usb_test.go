@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -195,6 +196,7 @@ func TestKernelUSBTwins(t *testing.T) {
 	}
 	a := usbCamera("A1", mark(10), format("YUYV", 160, 120, 30))
 	b := usbCamera("B2", mark(20), format("YUYV", 160, 120, 30))
+	a.Version = 0x0210 // made for USB 3
 	first, second := a.PlugInto(t, 0), b.PlugInto(t, 1)
 	defer func() { first.Unplug(); second.Unplug() }()
 	look := func(name string, want byte) {
@@ -221,6 +223,11 @@ func TestKernelUSBTwins(t *testing.T) {
 	look(named+"A1", 10)
 	look(named+"B2", 20)
 	look("usb:"+first.Place, 10)
+	src := await(t, Open, usbConfig(named+"A1", ""))
+	if w := src.Warning(); !strings.HasPrefix(w, "a USB 3 device at 480 Mbit/s") {
+		t.Errorf("in a USB 2 port: %q", w)
+	}
+	src.Close()
 	first.Unplug()
 	testkit.Eventually(t, 10*time.Second, "the first is gone", func() bool {
 		_, err := Find(named + "A1")

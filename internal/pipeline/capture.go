@@ -111,6 +111,8 @@ func (c *capture) work(ctx context.Context, v Video) {
 	})
 	c.health.Clear(noSignal, v.Name)
 	c.health.Clear(sourceDown, v.Name)
+	c.health.Clear(sourceSlow, v.Name)
+	c.health.Clear(sourceWarns, v.Name)
 }
 
 // once opens the source and delivers its pictures until it fails.
@@ -133,7 +135,8 @@ func (c *capture) once(ctx context.Context, v Video) (err error) {
 			return err
 		}
 		c.log.Info("source started", "device", v.Name, "format", format)
-		n, err := c.stream(ctx, src, format)
+		c.heed(src, v.Name)
+		n, err := c.stream(ctx, src, v.Name)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -168,12 +171,13 @@ func (c *capture) start(ctx context.Context, v Video, begin func(context.Context
 }
 
 // stream delivers pictures until an error and returns how many.
-func (c *capture) stream(ctx context.Context, src device.Source, format media.VideoFormat) (n int, err error) {
+func (c *capture) stream(ctx context.Context, src device.Source, name string) (n int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(sourceStuck, func() { cancel(errStuck) })
 	defer watchdog.Stop()
 	seq := uint32(0)
+	var rate tempo
 	for {
 		f, err := src.Read(ctx)
 		if err != nil {
@@ -189,6 +193,7 @@ func (c *capture) stream(ctx context.Context, src device.Source, format media.Vi
 		}
 		seq = f.Seq
 		n++
+		c.pace(&rate, f.PTS, lost, f.Format.Rate, name)
 		c.deliver(f, lost)
 	}
 }

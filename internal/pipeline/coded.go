@@ -70,6 +70,7 @@ func (c *capture) onceCoded(ctx context.Context, v Video) (err error) {
 			return err
 		}
 		c.log.Info("source started", "device", v.Name, "codec", tracks[run.video].Codec)
+		c.heed(src, v.Name)
 		n, err := c.streamCoded(ctx, src, run)
 		if ctx.Err() != nil {
 			return ctx.Err()

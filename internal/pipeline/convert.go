@@ -105,4 +105,12 @@ func (c *converted) next(ctx context.Context) (*media.Frame, error) {
 	return f, nil
 }
 
+// Warning implements device.Warner.
+func (c *converted) Warning() string {
+	if w, ok := c.Source.(device.Warner); ok {
+		return w.Warning()
+	}
+	return ""
+}
+
 func (c *converted) Close() error { return errors.Join(c.end(), c.Source.Close()) }

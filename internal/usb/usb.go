@@ -60,6 +60,31 @@ func Of(root fs.FS, class, name string) (Device, bool) {
 	return d, true
 }
 
+// In Mbit/s: USB 2 and USB 3.
+const (
+	highSpeed  = 480
+	superSpeed = 5000
+)
+
+// SlowLink says that the device's link is too slow for pictures, or for what the device can do, and what to do about it; empty where
+// it is not.
+func (d Device) SlowLink() string {
+	switch {
+	case d.Speed == 0: // not known
+	case d.Speed < highSpeed:
+		return fmt.Sprintf("its link is USB 1 at %d Mbit/s, too slow for video: another port, cable or hub", d.Speed)
+	case d.Speed < superSpeed && d.needsSuperSpeed():
+		return fmt.Sprintf("a USB 3 device at %d Mbit/s: the port, the cable or a hub is USB 2, and large pictures come slowly or as JPEG", d.Speed)
+	}
+	return ""
+}
+
+// needsSuperSpeed reports whether a device is made for USB 3. On a USB 2 link such a device says version 2.10.
+func (d Device) needsSuperSpeed() bool {
+	version, err := strconv.ParseFloat(d.Version, 64)
+	return err == nil && version >= 2.10
+}
+
 // Beside tells whether d and e are one apparatus: the same device, or both built into the case of the same hub.
 func (d Device) Beside(e Device) bool {
 	if d.Place == e.Place {
