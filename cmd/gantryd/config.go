@@ -26,7 +26,9 @@ import (
 	"gantry/uplink/heal"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
+	rtspserver "gantry/uplink/rtsp"
 	"gantry/uplink/srt"
+	udpsender "gantry/uplink/udp"
 	"gantry/uplink/whip"
 )
 
@@ -96,17 +98,19 @@ type encoderConfig struct {
 
 // An uplinkConfig is one destination: one of the pointers is set.
 type uplinkConfig struct {
-	Name      string         `yaml:"name"`
-	Autostart bool           `yaml:"autostart"` // false: stopped until somebody starts it
-	BackupOf  string         `yaml:"backup_of"` // runs only while the destination of this name is down
-	Adapt     bool           `yaml:"adapt"`     // the video bitrate follows what this path carries
-	Rendition string         `yaml:"rendition"` // the pictures that it gets; empty: the main encoder's
-	Simulcast []string       `yaml:"simulcast"` // renditions that it gets beside them, as layers
-	WHIP      *whip.Config   `yaml:"whip"`
-	SRT       *srt.Config    `yaml:"srt"`
-	RTMP      *rtmp.Config   `yaml:"rtmp"`
-	Record    *record.Config `yaml:"record"`
-	Heal      *heal.Config   `yaml:"heal"`
+	Name      string             `yaml:"name"`
+	Autostart bool               `yaml:"autostart"` // false: stopped until somebody starts it
+	BackupOf  string             `yaml:"backup_of"` // runs only while the destination of this name is down
+	Adapt     bool               `yaml:"adapt"`     // the video bitrate follows what this path carries
+	Rendition string             `yaml:"rendition"` // the pictures that it gets; empty: the main encoder's
+	Simulcast []string           `yaml:"simulcast"` // renditions that it gets beside them, as layers
+	WHIP      *whip.Config       `yaml:"whip"`
+	SRT       *srt.Config        `yaml:"srt"`
+	RTMP      *rtmp.Config       `yaml:"rtmp"`
+	Record    *record.Config     `yaml:"record"`
+	Heal      *heal.Config       `yaml:"heal"`
+	RTSP      *rtspserver.Config `yaml:"rtsp"`
+	UDP       *udpsender.Config  `yaml:"udp"`
 }
 
 // SetDefaults is called by the decoder for each element of the list.

@@ -23,7 +23,9 @@ import (
 	"gantry/uplink/heal"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
+	"gantry/uplink/rtsp"
 	"gantry/uplink/srt"
+	"gantry/uplink/udp"
 	"gantry/uplink/whip"
 	"gantry/webui"
 )
@@ -45,12 +47,15 @@ func TestExample(t *testing.T) {
 	disk.Dir, disk.Sound = "/var/lib/gantry/recordings", record.Opus
 	gaps := heal.Default()
 	gaps.URL, gaps.Dir, gaps.Uplink = "http://127.0.0.1:8080/api/v1/recordings/demo", disk.Dir, "relay"
+	monitor := rtsp.Default()
 	want.Uplinks = []uplinkConfig{
 		{Name: "relay", Autostart: true, Adapt: true, Simulcast: []string{}, WHIP: &relay},
 		{Name: "srt", Adapt: true, SRT: &caller},
 		{Name: "tv", Adapt: true, BackupOf: "srt", RTMP: &rtmp.Config{URL: "rtmp://127.0.0.1:1935/live", Key: "demo"}},
 		{Name: "disk", Adapt: true, Record: &disk},
 		{Name: "gaps", Adapt: true, Heal: &gaps},
+		{Name: "monitor", Adapt: true, RTSP: &monitor},
+		{Name: "venue", Adapt: true, UDP: &udp.Config{Addr: "239.1.1.1:5000", TTL: 1}},
 	}
 	want.Renditions = []renditionConfig{}
 	want.Video.V4L2.Rate.Den = 1

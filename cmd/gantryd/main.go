@@ -36,7 +36,7 @@ Flags:
     --pprof ADDR     serve Go profiles on this loopback host:port          (off)
     --version        print the version
 
-The file's uplinks are the destinations, over WHIP, SRT or RTMP, or the disk; docs/destinations.md describes them. Each can be started and
+The file's uplinks are the destinations, over WHIP, SRT, RTMP, RTSP or UDP, or the disk; docs/destinations.md describes them. Each can be started and
 stopped on the page, or by POST to /api/v1/uplinks/NAME/start or stop there.
 
 Where encoder.backend is auto, each encoder for the codec codes 30 pictures of the input's size and rate at the start; the best

@@ -13,11 +13,13 @@ import (
 	"gantry/uplink/heal"
 	"gantry/uplink/record"
 	"gantry/uplink/rtmp"
+	"gantry/uplink/rtsp"
 	"gantry/uplink/srt"
+	"gantry/uplink/udp"
 	"gantry/uplink/whip"
 )
 
-var kindNames = []string{"whip", "srt", "rtmp", "record", "heal"}
+var kindNames = []string{"whip", "srt", "rtmp", "record", "heal", "rtsp", "udp"}
 
 // A kind is what an uplinkConfig says of how to send.
 type kind struct {
@@ -53,6 +55,16 @@ func (c *uplinkConfig) kinds() (list []kind) {
 		config := *c.Heal
 		list = append(list, kind{"heal", config, config.Carries(),
 			func(log *slog.Logger) (uplink.Sender, error) { return heal.New(config, log), nil }})
+	}
+	if c.RTSP != nil {
+		config := *c.RTSP
+		list = append(list, kind{"rtsp", config, rtsp.Carries,
+			func(log *slog.Logger) (uplink.Sender, error) { return rtsp.New(config, log), nil }})
+	}
+	if c.UDP != nil {
+		config := *c.UDP
+		list = append(list, kind{"udp", config, udp.Carries,
+			func(log *slog.Logger) (uplink.Sender, error) { return udp.New(config, log), nil }})
 	}
 	return list
 }

@@ -89,7 +89,8 @@ func (c *capture) work(ctx context.Context, v Video) {
 	c.mu.Unlock()
 	if v.Coded != nil {
 		c.tracks.expectPass(v.Coded.Never)
-		defer c.pass.stop()
+	} else {
+		c.pass.stop()
 	}
 
 	var slate sync.WaitGroup

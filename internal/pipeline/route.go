@@ -62,13 +62,16 @@ func (t *tracks) expectPass(never bool) {
 	defer t.mu.Unlock()
 	t.source = ownTrack{coded: true, never: never}
 	delete(t.video, sourceRID)
-	t.change()
+	t.change() // who had the packets of the source before gets the slate of the main encode
 }
 
 // forgetPass says that the source does not come coded any more.
 func (t *tracks) forgetPass() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.source.coded {
+		return
+	}
 	t.source = ownTrack{}
 	delete(t.video, sourceRID)
 	t.change()
