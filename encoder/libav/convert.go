@@ -49,16 +49,17 @@ type jpegs struct {
 
 func (j *jpegs) Format() media.VideoFormat { return j.out }
 
-// wholeJPEG cuts off what drivers append, and tells whether the picture has a beginning and an end.
-func wholeJPEG(data []byte) ([]byte, error) {
+// trimJPEG cuts off what drivers append, and tells whether the picture has a beginning. Some cameras leave out its end: whether it is all
+// there, the decoder sees.
+func trimJPEG(data []byte) ([]byte, error) {
 	if !bytes.HasPrefix(data, []byte{0xff, 0xd8}) {
 		return nil, errors.New("no JPEG: it does not begin with SOI")
 	}
-	end := bytes.LastIndex(data, []byte{0xff, 0xd9})
-	if end < 0 {
-		return nil, errors.New("JPEG cut off: it has no EOI")
+	scan := max(bytes.Index(data, []byte{0xff, 0xda}), 0) // a segment before it may hold a smaller picture, with an end of its own
+	if end := bytes.LastIndex(data[scan:], []byte{0xff, 0xd9}); end >= 0 {
+		return data[:scan+end+2], nil
 	}
-	return data[:end+2], nil
+	return bytes.TrimRight(data, "\x00"), nil
 }
 
 // Convert implements encoder.Converter.
@@ -71,7 +72,7 @@ func (j *jpegs) Convert(f *media.Frame) ([]*media.Frame, error) {
 		if len(planes) != 1 {
 			return fmt.Errorf("JPEG in %d planes", len(planes))
 		}
-		data, err := wholeJPEG(planes[0])
+		data, err := trimJPEG(planes[0])
 		if err != nil {
 			return err
 		}

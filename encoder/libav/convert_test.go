@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/jpeg"
 	"os/exec"
+	"slices"
 	"testing"
 	"time"
 
@@ -107,6 +108,68 @@ func TestJPEG(t *testing.T) {
 		t.Errorf("%.1f dB, %+v at %v number %d", psnr, got.Format, got.PTS, got.Seq)
 	}
 	got.Release()
+}
+
+// without cuts a JPEG's segments of one kind out.
+func without(data []byte, marker byte) []byte {
+	out, i := bytes.Clone(data[:2]), 2
+	for data[i+1] != 0xda { // up to the scan
+		n := 2 + int(data[i+2])<<8 + int(data[i+3])
+		if data[i+1] != marker {
+			out = append(out, data[i:i+n]...)
+		}
+		i += n
+	}
+	return append(out, data[i:]...)
+}
+
+// What cameras leave out or add: Huffman tables (those of the standard are meant), the end, garbage behind it, restart markers' loss.
+func TestJPEGOddities(t *testing.T) {
+	data, pixels := drawnJPEG(t, 320, 176, 5)
+	in := encodertest.Format(320, 176, media.MJPG)
+	c, err := NewConverter(in, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for name, odd := range map[string][]byte{
+		"no Huffman tables":        without(data, 0xc4),
+		"no end":                   data[:len(data)-2],
+		"an end, and rubbish":      append(bytes.Clone(data), 1, 2, 3, 0xff, 0, 0xff),
+		"zeroes behind":            append(bytes.Clone(data), make([]byte, 4096)...),
+		"no end, zeroes behind":    append(bytes.Clone(data[:len(data)-2]), make([]byte, 64)...),
+		"neither tables nor end":   without(data[:len(data)-2], 0xc4),
+		"a comment":                slices.Concat(data[:2], []byte{0xff, 0xfe, 0, 6, 'a', 'b', 'c', 'd'}, data[2:]),
+		"tables of the one before": without(data, 0xdb),
+		"a segment for the camera": slices.Concat(data[:2], []byte{0xff, 0xe4, 0, 8, 1, 2, 0xff, 0xd9, 5, 6}, data[2:]),
+	} {
+		f := jpegFrame(in, 1, odd)
+		got, err := convert(c, f)
+		f.Release()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if psnr := encodertest.PSNR(rows(t, got), pixels); psnr < 38 {
+			t.Errorf("%s: %.1f dB", name, psnr)
+		}
+		got.Release()
+	}
+	for name, bad := range map[string][]byte{
+		"no size": without(data, 0xc0), "cut in the scan": data[:len(data)*2/3],
+		"nothing but ends": {0xff, 0xd8, 0xff, 0xd9}, "two halves": slices.Concat(data[:len(data)/2], data),
+	} {
+		f := jpegFrame(in, 2, bad)
+		got, err := convert(c, f)
+		f.Release()
+		if err == nil {
+			psnr := encodertest.PSNR(rows(t, got), pixels)
+			got.Release()
+			t.Errorf("%s: taken, with %.1f dB", name, psnr)
+		} else {
+			t.Logf("%s: %v", name, err)
+		}
+	}
 }
 
 // Most dongles make 4:2:2.
