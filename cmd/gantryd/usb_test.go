@@ -1,13 +1,20 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"image"
+	"image/jpeg"
 	"log/slog"
+	"os"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"gantry/device/v4l2"
 	"gantry/encoder"
+	"gantry/encoder/libav"
 	"gantry/internal/clock"
 	"gantry/internal/health"
 	"gantry/internal/pipeline"
@@ -16,6 +23,7 @@ import (
 	"gantry/internal/testkit/vm"
 	"gantry/internal/uevent"
 	"gantry/media"
+	"gantry/media/h264"
 	"gantry/uplink"
 )
 
@@ -40,32 +48,7 @@ func TestUSBPlugs(t *testing.T) {
 
 	dest := &listener{first: map[string]*media.Packet{}}
 	shown := &slates{titles: map[string]int{}}
-	log := slog.New(slog.DiscardHandler)
-	c := defaults()
-	c.Video.Source, c.Video.V4L2.Device, c.Video.V4L2.Width, c.Video.V4L2.Height = sourceV4L2, dongle, 0, 0
-	s := pipeline.Spec{
-		Video:   video(c, log),
-		Encoder: pipeline.Encoder{Key: 1, Floor: c.Encoder.MinBitrate, Params: c.Encoder.params(), Backends: []encoder.Backend{notingBackend()}},
-		Uplinks: []pipeline.Uplink{{Name: "memory", Key: 1, Open: func(*slog.Logger) (uplink.Sender, error) { return dest, nil }}},
-	}
-	plugged, err := uevent.Listen()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Video.Wake = plugged.Came("video4linux")
-	session := pipeline.New(s, shown.draw, new(health.Set), log)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 2)
-	go func() { done <- session.Run(ctx) }()
-	go func() { done <- plugged.Run(ctx) }()
-	defer func() {
-		cancel()
-		for range 2 {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-	}()
+	runBox(t, dest, shown, func(*boxConfig) {})
 
 	twin := b.PlugInto(t, 0)
 	camera := a.PlugInto(t, 1)
@@ -76,6 +59,7 @@ func TestUSBPlugs(t *testing.T) {
 	dest.mu.Unlock()
 	files := openFiles(t)
 	var slowest, kernel time.Duration
+	var err error
 	nodes := map[string]int{}
 	for i := range cycles {
 		shown.forget()
@@ -121,5 +105,142 @@ func TestUSBPlugs(t *testing.T) {
 	}
 	if n := openFiles(t); n > files {
 		t.Errorf("%d files are open, %d before", n, files)
+	}
+}
+
+// runBox runs gantryd's own wiring for the camera until the test ends, with a destination in memory.
+func runBox(t *testing.T, dest uplink.Sender, shown *slates, change func(*boxConfig)) *pipeline.Session {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	c := defaults()
+	c.Video.Source, c.Video.V4L2.Device, c.Video.V4L2.Width, c.Video.V4L2.Height = sourceV4L2, dongle, 0, 0
+	change(&c)
+	s := pipeline.Spec{
+		Video:   video(c, log),
+		Encoder: pipeline.Encoder{Key: 1, Floor: c.Encoder.MinBitrate, Params: c.Encoder.params(), Backends: []encoder.Backend{notingBackend()}},
+		Uplinks: []pipeline.Uplink{{Name: "memory", Key: 1, Open: func(*slog.Logger) (uplink.Sender, error) { return dest, nil }}},
+	}
+	if s.Video.Coded != nil {
+		s.Video.Coded.StandIn = func(media.Codec) pipeline.Encoder { return s.Encoder }
+	}
+	plugged, err := uevent.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Video.Wake = plugged.Came("video4linux")
+	session := pipeline.New(s, shown.draw, new(health.Set), log)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 2)
+	go func() { done <- session.Run(ctx) }()
+	go func() { done <- plugged.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return session
+}
+
+// A dongle that spoils every fifth JPEG in some way: the others go out.
+func TestUSBBrokenJPEGs(t *testing.T) {
+	vm.Guest(t)
+	if libav.Missing() != "" {
+		t.Skip(libav.Missing())
+	}
+	good := new(bytes.Buffer)
+	if err := jpeg.Encode(good, image.NewYCbCr(image.Rect(0, 0, 160, 120), image.YCbCrSubsampleRatio422), nil); err != nil {
+		t.Fatal(err)
+	}
+	broken := [][]byte{{0}, good.Bytes()[:good.Len()/2], bytes.Repeat([]byte{0xff}, 5000), good.Bytes()[2:], {0xff, 0xd8, 0xff, 0xd9}}
+	camera := &usb.Camera{Vendor: 0x1d6b, Product: 0x0102, Maker: "Gantry", Name: "Camera", Serial: "A1",
+		Formats: []usb.Format{{FourCC: "MJPG", Width: 160, Height: 120, Rates: []int{30}}},
+		Picture: func(_ usb.Format, n int) []byte {
+			if n%5 == 4 {
+				return broken[n/5%len(broken)]
+			}
+			return good.Bytes()
+		}}
+	dest, shown := &listener{first: map[string]*media.Packet{}}, &slates{titles: map[string]int{}}
+	session := runBox(t, dest, shown, func(*boxConfig) {})
+	camera.Plug(t)
+	var st pipeline.VideoStatus
+	testkit.Eventually(t, 20*time.Second, "pictures", func() bool { st = session.Status().Video; return st.Frames >= 100 })
+	slates := st.Slates
+	testkit.Eventually(t, 20*time.Second, "more pictures", func() bool { st = session.Status().Video; return st.Frames >= 200 })
+	if share := float64(st.Lost) / float64(st.Frames); share < 0.2 || share > 0.3 || st.Slates != slates {
+		t.Errorf("%d pictures, %d lost, want one in four; %d slates in between", st.Frames, st.Lost, st.Slates-slates)
+	}
+}
+
+// A packets is a destination in memory that keeps what it gets.
+type packets struct {
+	mu   sync.Mutex
+	got  [][]byte
+	keys int
+}
+
+func (d *packets) Run(ctx context.Context, p uplink.Program) error {
+	p.Connected()
+	for {
+		pkt, err := p.Packets.Pull(ctx)
+		if err != nil {
+			return nil
+		}
+		d.mu.Lock()
+		if d.got = append(d.got, pkt.Data); pkt.Key {
+			d.keys++
+		}
+		d.mu.Unlock()
+	}
+}
+
+// A camera that codes its pictures: they go out as it made them, also after it was plugged in again.
+func TestUSBPassThrough(t *testing.T) {
+	vm.Guest(t)
+	if libav.Missing() != "" {
+		t.Skip(libav.Missing())
+	}
+	stream, err := os.ReadFile("../../media/h264/testdata/baseline.h264")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var units [][]byte
+	var unit []byte
+	for nalu := range h264.NALUs(stream) {
+		unit = h264.Append(unit, nalu)
+		if k := h264.TypeOf(nalu); k == h264.IDR || k == h264.NonIDR {
+			units, unit = append(units, unit), nil
+		}
+	}
+	camera := &usb.Camera{Vendor: 0x1d6b, Product: 0x0102, Maker: "Gantry", Name: "Camera", Serial: "A1",
+		Formats: []usb.Format{{FourCC: "H264", Width: 320, Height: 180, Rates: []int{30}}},
+		Picture: func(_ usb.Format, n int) []byte { return units[n%len(units)] }}
+	dest, shown := &packets{}, &slates{titles: map[string]int{}}
+	runBox(t, dest, shown, func(c *boxConfig) { c.Video.V4L2.Format = "H264" })
+	for range 3 {
+		plugged := camera.Plug(t)
+		dest.mu.Lock()
+		dest.got, dest.keys = nil, 0
+		dest.mu.Unlock()
+		testkit.Eventually(t, 20*time.Second, "the camera's own packets", func() bool {
+			dest.mu.Lock()
+			defer dest.mu.Unlock()
+			begin := slices.IndexFunc(dest.got, func(data []byte) bool { return bytes.Equal(data, units[0]) })
+			if begin < 0 || len(dest.got) < begin+2*len(units) {
+				return false
+			}
+			for i, data := range dest.got[begin : begin+2*len(units)] {
+				if !bytes.Equal(data, units[i%len(units)]) {
+					t.Fatalf("packet %d is not the camera's", i)
+				}
+			}
+			return true
+		})
+		plugged.Unplug()
+		testkit.Eventually(t, 20*time.Second, "the slate", func() bool { return shown.of("No input")+shown.of("Input lost") > 0 })
+		shown.forget()
 	}
 }
