@@ -51,6 +51,7 @@ type Others struct {
 	Pull           []pull.Config            `yaml:"pull"`
 	Restream       []restream.Destination   `yaml:"restream"`
 	Recording      record.Config            `yaml:"recording"`
+	StateDir       string                   `yaml:"state-dir"` // of what the API changed; empty: that is forgotten at the end
 
 	STUNServer     string      `yaml:"stun-server"`
 	ICELite        bool        `yaml:"ice-lite"`
@@ -224,6 +225,7 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 	text("srt-passphrase", func(c *Config, s string) { c.SRTPassphrase = secret.String(s) })
 	text("rtmp", func(c *Config, s string) { c.RTMP = s })
 	text("rtmps", func(c *Config, s string) { c.RTMPS = s })
+	text("state-dir", func(c *Config, s string) { c.StateDir = s })
 	text("tls-cert", func(c *Config, s string) { c.TLSCert = s })
 	text("tls-key", func(c *Config, s string) { c.TLSKey = s })
 	text("publish-token", func(c *Config, s string) {
@@ -279,6 +281,9 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 					*into = append(*into, secret.String(w))
 				}
 			}
+		}
+		if c.StateDir == "" {
+			c.StateDir, _, _ = strings.Cut(getenv("STATE_DIRECTORY"), ":") // systemd.exec(5), StateDirectory=
 		}
 		tokens("GANTRY_PUBLISH_TOKEN", &c.PublishTokens)
 		tokens("GANTRY_PLAY_TOKEN", &c.PlayTokens)

@@ -53,6 +53,7 @@ the environment, the environment over the file:
     --publish-token TOKEN    publishers must show one of these; may repeat. Others on the machine can read a
                              process's flags: rather use GANTRY_PUBLISH_TOKEN or the file
     --play-token TOKEN       viewers must show one of these; may repeat. Rather use GANTRY_PLAY_TOKEN or the file
+    --state-dir DIR          remember here what the API changed; else, under systemd, in STATE_DIRECTORY, else not at all
     --tls-cert FILE          serve https with this certificate chain (PEM), read again when it changes
     --tls-key FILE           and this key
     --hold DURATION          how long viewers wait for a publisher to return                              (30s)
@@ -60,7 +61,8 @@ the environment, the environment over the file:
     --version                print the version
 
 The file's pull names streams that the relay fetches itself (rtsp://, rtsps://, srt://), its restream where streams are sent on to
-(srt://, rtmp://, rtmps://, WHIP's https://); /api/v1/streams/{stream}/restream does so while live. Its recording keeps streams as MP4;
+(srt://, rtmp://, rtmps://, WHIP's https://); /restream is the page, and
+/api/v1/streams/{stream}/restream the API, to add and steer others while live. Its recording keeps streams as MP4;
 /recordings and /api/v1/recordings list and fetch them.
 
 An address without a host (":8890") has that of --http. Publish with
@@ -69,7 +71,8 @@ An address without a host (":8890") has that of --http. Publish with
     srt://HOST:8890?streamid=read:STREAM:PLAY-TOKEN                               receives it
     rtmp://HOST:1935/live/STREAM?token=TOKEN   rtmps://HOST:1936/…                the same and AV1
 
-Environment: GANTRY_PUBLISH_TOKEN, GANTRY_PLAY_TOKEN: tokens, with spaces between. GANTRY_SRT_PASSPHRASE. NOTIFY_SOCKET and WATCHDOG_USEC: systemd's.
+Environment: GANTRY_PUBLISH_TOKEN, GANTRY_PLAY_TOKEN: tokens, with spaces between. GANTRY_SRT_PASSPHRASE. NOTIFY_SOCKET, WATCHDOG_USEC
+and STATE_DIRECTORY: systemd's.
 
 Without a publish token the relay refuses to listen on an address that other machines can reach. Clients show tokens as
 "Authorization: Bearer TOKEN" or as ?token=TOKEN. Where play tokens are set, / and /api/v1/streams ask for one too.

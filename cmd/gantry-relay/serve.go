@@ -20,7 +20,6 @@ import (
 	"gantry/relay"
 	"gantry/relay/access"
 	"gantry/relay/egress/hls"
-	"gantry/relay/egress/restream"
 	whepegress "gantry/relay/egress/whep"
 	whipingest "gantry/relay/ingest/whip"
 	"gantry/relay/web"
@@ -69,11 +68,9 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 
 	segments := hls.New(hub, policy.Play, log)
 
-	onward := restream.New(hub, openUplink(log), log)
-	for _, d := range cfg.Restream {
-		if err := onward.Add(d); err != nil {
-			return errors.Join(fmt.Errorf("restream %s to %s: %w", d.Stream, d.Name, err), onward.Close(), listener.Close(), publish.Close(), others.Close())
-		}
+	onward, err := startRestream(cfg, hub, log)
+	if err != nil {
+		return errors.Join(err, listener.Close(), publish.Close(), others.Close())
 	}
 
 	keep := startRecording(cfg, hub, policy.Publish, log)

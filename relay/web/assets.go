@@ -18,7 +18,7 @@ var files embed.FS
 var (
 	modules = []string{"gantry-player.js", "gantry-player/whep.js", "gantry-player/stats.js", "gantry-player/clock.js",
 		"gantry-player/reasons.js", "gantry-player/h264.js", "gantry-player/element.js"}
-	pageParts = []string{"index.js", "play.js", "page.css", "favicon.svg"}
+	pageParts = []string{"index.js", "play.js", "restream.js", "page.css", "favicon.svg"}
 )
 
 // An asset is an embedded file with what HTTP needs to know of it.
@@ -28,7 +28,7 @@ type asset struct {
 	etag      string
 }
 
-var assets = loadAssets(append([]string{"index.html", "play.html"}, append(modules, pageParts...)...))
+var assets = loadAssets(append([]string{"index.html", "play.html", "restream.html"}, append(modules, pageParts...)...))
 
 // loadAssets panics where a file is missing: the tree is wrong.
 func loadAssets(names []string) map[string]asset {

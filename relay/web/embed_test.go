@@ -64,7 +64,7 @@ func playerIsEmbedded(t *testing.T, page *chromium.Page) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	screenshot(t, page, "embedded")
+	page.Screenshot("embedded")
 }
 
 // A session moves to a new path by ICE restart without an interruption.
@@ -103,7 +103,7 @@ func TestPlayerWithoutLeaveForSound(t *testing.T) {
 		t.Error("plays loudly without leave")
 	}
 	page.Wait(5*time.Second, `!document.querySelector("gantry-player").shadowRoot.querySelector(".loud").hidden`, "")
-	screenshot(t, page, "sound")
+	page.Screenshot("sound")
 	page.Click("gantry-player") // a real one: browsers tell it from a script's
 	page.Wait(5*time.Second, `!document.querySelector("gantry-player").video.muted`, "")
 }
@@ -139,7 +139,7 @@ func playerSaysThatItCannotDecode(t *testing.T, page *chromium.Page) {
 					t.Errorf("no %q in what the viewer reads:\n%s", want, text)
 				}
 			}
-			screenshot(t, page, c.name)
+			page.Screenshot(c.name)
 		})
 	}
 }

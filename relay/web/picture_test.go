@@ -157,7 +157,7 @@ func playerPlays(t *testing.T, page *chromium.Page) {
 			t.Errorf("no %q in the overlay:\n%s", want, text)
 		}
 	}
-	screenshot(t, page, "playing")
+	page.Screenshot("playing")
 	// The overlay goes at a key press.
 	chromium.Eval[bool](page, `document.dispatchEvent(new KeyboardEvent("keydown", {key: "i", bubbles: true}))`)
 	if !chromium.Eval[bool](page, `document.querySelector("gantry-player").shadowRoot.querySelector(".stats").hidden`) {
@@ -184,7 +184,7 @@ func playerWaitsForThePublisher(t *testing.T, page *chromium.Page) {
 	if text := chromium.Eval[string](page, visible); !strings.Contains(text, "The publisher has stopped sending.") {
 		t.Errorf("the viewer reads:\n%s", text)
 	}
-	screenshot(t, page, "stalled")
+	page.Screenshot("stalled")
 	s.publish.Store(true)
 	page.Wait(10*time.Second, playing, status)
 }
@@ -247,7 +247,7 @@ func playerSaysThatMediaIsBlocked(t *testing.T, page *chromium.Page) {
 			t.Errorf("no %q in what the viewer reads:\n%s", want, text)
 		}
 	}
-	screenshot(t, page, "no-route")
+	page.Screenshot("no-route")
 }
 
 // Where UDP does not come through, TCP does, and the viewer can see it.

@@ -5,14 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/chromedp/chromedp"
 
 	"gantry/internal/testkit/chromium"
 	"gantry/relay/access"
@@ -50,18 +46,6 @@ func serve(t *testing.T, hub Hub, policy *access.Policy, whep http.HandlerFunc) 
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server
-}
-
-// screenshot keeps a picture of the page where the flag -artifacts asks for it.
-func screenshot(t *testing.T, p *chromium.Page, name string) {
-	t.Helper()
-	picture, err := chromedp.Run(p.Context(), chromedp.CaptureScreenshot())
-	if err == nil {
-		err = os.WriteFile(filepath.Join(t.ArtifactDir(), name+".png"), picture, 0o644)
-	}
-	if err != nil {
-		t.Error(err)
-	}
 }
 
 const (
@@ -117,7 +101,7 @@ func playerSaysWhyNothingPlays(t *testing.T, page *chromium.Page) {
 					t.Errorf("no %q in what the viewer reads:\n%s", want, text)
 				}
 			}
-			screenshot(t, page, c.name)
+			page.Screenshot(c.name)
 		})
 	}
 }
@@ -190,7 +174,7 @@ func indexPage(t *testing.T, page *chromium.Page) {
 	if got := chromium.Eval[string](page, `document.querySelectorAll("article")[2].querySelector("nav a").getAttribute("href")`); got != "/play/studio/wide" && got != "/play/backstage" {
 		t.Errorf("a link to %q", got)
 	}
-	screenshot(t, page, "index")
+	page.Screenshot("index")
 }
 
 func indexPageEmpty(t *testing.T, page *chromium.Page) {
@@ -200,14 +184,14 @@ func indexPageEmpty(t *testing.T, page *chromium.Page) {
 	if text := chromium.Eval[string](page, "document.body.innerText"); !strings.Contains(text, server.URL+"/whip/demo") {
 		t.Errorf("the page does not tell where to publish:\n%s", text)
 	}
-	screenshot(t, page, "index-empty")
+	page.Screenshot("index-empty")
 }
 
 func indexPageAsksForAToken(t *testing.T, page *chromium.Page) {
 	server := serve(t, onAir, guarded(), http.NotFound)
 	page.Navigate(server.URL)
 	page.Wait(10*time.Second, `!document.querySelector("#ask").hidden`, "document.body.innerText")
-	screenshot(t, page, "index-token")
+	page.Screenshot("index-token")
 	page.Navigate(server.URL + "/?token=" + playToken)
 	page.Wait(10*time.Second, `document.querySelectorAll("article").length === 3`, "document.body.innerText")
 	if got := chromium.Eval[string](page, `document.querySelector("article nav a").getAttribute("href")`); !strings.HasSuffix(got, "?token="+playToken) {

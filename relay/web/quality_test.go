@@ -28,7 +28,7 @@ func playerChoosesQuality(t *testing.T, page *chromium.Page) {
 	pc := chromium.Eval[bool](page, `(window.before = document.querySelector("gantry-player").player.connection) !== null`)
 	pick("l")
 	page.Wait(5*time.Second, width+" === 320", width)
-	screenshot(t, page, "quality")
+	page.Screenshot("quality")
 	pick("")
 	page.Wait(5*time.Second, width+" === 640", width)
 	if !pc || !chromium.Eval[bool](page, `window.before === document.querySelector("gantry-player").player.connection`) {

@@ -6,6 +6,7 @@
 //
 //	GET /                   what is on the air (with play tokens: 401 and a form that asks for one)
 //	GET /play/{stream}      the player page; parameters token, muted, controls, autoplay, stats
+//	GET /restream           where streams are sent on to; its script asks for a publish token where one is needed
 //	GET /gantry-player.js   the player, to be imported by any page (CORS), and gantry-player/… that it imports
 //	GET /api/v1/streams     JSON, see Streams
 //	POST /api/v1/streams/{stream}/publishers/{id}   JSON, see Ruling (with publish tokens: wants one)
@@ -69,6 +70,7 @@ func New(o Options) *Site {
 		return func(w http.ResponseWriter, r *http.Request) { servePage(w, r, name, frames, http.StatusOK) }
 	}
 	s.mux.HandleFunc("GET /{$}", s.index)
+	s.mux.HandleFunc("GET /restream", page("restream.html", "'none'"))
 	s.mux.HandleFunc("GET /play/{stream...}", page("play.html", "*")) // any site may frame the player
 	for _, name := range modules {
 		s.mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) {

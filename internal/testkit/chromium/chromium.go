@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -197,6 +199,18 @@ func Eval[T any](p *Page, expression string) T {
 		p.tb.Fatalf("evaluate %s: %v", expression, err)
 	}
 	return v
+}
+
+// Screenshot keeps a picture of the page among the test's artifacts (go test -artifacts).
+func (p *Page) Screenshot(name string) {
+	p.tb.Helper()
+	picture, err := chromedp.Run(p.ctx, chromedp.CaptureScreenshot())
+	if err == nil {
+		err = os.WriteFile(filepath.Join(p.tb.ArtifactDir(), name+".png"), picture, 0o644)
+	}
+	if err != nil {
+		p.tb.Error(err)
+	}
 }
 
 // Wait polls a JavaScript expression until it is true, and fails the test at the limit, showing what the expression

@@ -15,10 +15,14 @@ import (
 //	GET    /api/v1/streams/{stream}/restream         their States
 //	POST   /api/v1/streams/{stream}/restream         a Destination without its stream: 201; one of that name is replaced
 //	DELETE /api/v1/streams/{stream}/restream/{name}  204
+//	POST   /api/v1/streams/{stream}/restream/{name}/start, stop  204
+//	GET    /api/v1/restream                          the States of all streams'
 func (s *Server) Handler(authorize func(token, stream string) error, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		stream, name, ok := split(r.URL.Path)
-		if !ok {
+		path, order := steered(r.URL.Path)
+		stream, name, ok := split(path)
+		all := r.URL.Path == "/api/v1/restream"
+		if !ok && !all {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -29,17 +33,21 @@ func (s *Server) Handler(authorize func(token, stream string) error, next http.H
 			return
 		}
 		switch {
+		case r.Method == http.MethodPost && order != "":
+			if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t != "application/json" {
+				problem(w, http.StatusUnsupportedMediaType, errForeign)
+				return
+			}
+			answer(w, s.Steer(stream, name, order == "stop"), http.StatusNoContent)
+		case order != "":
+			problem(w, http.StatusMethodNotAllowed, errors.New("POST …/start or …/stop"))
 		case r.Method == http.MethodGet && name == "":
 			w.Header().Set("Content-Type", "application/json")
 			_ = json.NewEncoder(w).Encode(s.States(stream)) // the client may be gone
-		case r.Method == http.MethodPost && name == "":
+		case r.Method == http.MethodPost && name == "" && !all:
 			s.post(w, r, stream)
 		case r.Method == http.MethodDelete && name != "":
-			if err := s.Remove(stream, name); err != nil {
-				problem(w, http.StatusNotFound, err)
-				return
-			}
-			w.WriteHeader(http.StatusNoContent)
+			answer(w, s.Remove(stream, name), http.StatusNoContent)
 		default:
 			problem(w, http.StatusMethodNotAllowed, errors.New("GET and POST …/restream, DELETE …/restream/{name}"))
 		}
@@ -49,7 +57,7 @@ func (s *Server) Handler(authorize func(token, stream string) error, next http.H
 func (s *Server) post(w http.ResponseWriter, r *http.Request, stream string) {
 	// A page of another site cannot send this type without asking first, and nobody grants it.
 	if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t != "application/json" {
-		problem(w, http.StatusUnsupportedMediaType, errors.New("send the body as application/json"))
+		problem(w, http.StatusUnsupportedMediaType, errForeign)
 		return
 	}
 	var d Destination
@@ -60,14 +68,37 @@ func (s *Server) post(w http.ResponseWriter, r *http.Request, stream string) {
 		return
 	}
 	d.Stream = stream
-	switch err := s.Add(d); {
+	answer(w, s.Add(d), http.StatusCreated)
+}
+
+// errForeign: the request may be the doing of another site's page.
+var errForeign = errors.New("send the body as application/json")
+
+func answer(w http.ResponseWriter, err error, good int) {
+	switch {
+	case err == nil:
+		w.WriteHeader(good)
+	case errors.Is(err, ErrUnknown):
+		problem(w, http.StatusNotFound, err)
 	case errors.Is(err, ErrTooMany):
 		problem(w, http.StatusConflict, err)
-	case err != nil:
-		problem(w, http.StatusBadRequest, err)
+	case errors.Is(err, ErrNotKept):
+		problem(w, http.StatusInternalServerError, err)
 	default:
-		w.WriteHeader(http.StatusCreated)
+		problem(w, http.StatusBadRequest, err)
 	}
+}
+
+// steered takes a final /start or /stop off the address of a destination.
+func steered(path string) (rest, order string) {
+	for _, order := range []string{"start", "stop"} {
+		if rest, ok := strings.CutSuffix(path, "/"+order); ok {
+			if _, name, ok := split(rest); ok && name != "" {
+				return rest, order
+			}
+		}
+	}
+	return path, ""
 }
 
 // split reads /api/v1/streams/{stream}/restream[/{name}]; a stream's name has slashes, a destination's none.

@@ -35,6 +35,8 @@ var (
 	ErrTooMany = fmt.Errorf("there are %d destinations of this stream or %d in all: take one away first", maxPerStream, maxAll)
 	// ErrUnknown: the stream has no such destination.
 	ErrUnknown = errors.New("the stream has no such destination")
+	// ErrNotKept: what was changed is in effect, and will be forgotten at the end.
+	ErrNotKept = errors.New("done, but it will be forgotten when the relay ends")
 )
 
 // A Destination is where one stream goes. It is comparable.
@@ -43,6 +45,8 @@ type Destination struct {
 	Name   string        `yaml:"name" json:"name"` // its id in the API; letters, digits and - _ .
 	URL    secret.String `yaml:"url" json:"url"`   // may hold keys and passphrases
 	Token  secret.String `yaml:"token" json:"token"`
+	// Stopped: it waits until somebody starts it.
+	Stopped bool `yaml:"-" json:"stopped"`
 }
 
 // Validate names the key that is wrong; what the URL may be is Open's to say.
@@ -70,12 +74,14 @@ type Open func(d Destination) (uplink.Sender, media.Codec, error)
 
 // State is what is known of a destination.
 type State struct {
+	Stream string    `json:"stream"`
 	Name   string    `json:"name"`
 	To     string    `json:"to"`    // scheme, host and port
-	State  string    `json:"state"` // "waiting" for the stream or the next try, "connecting", "sending"
+	State  string    `json:"state"` // "stopped", "waiting" for the stream or the next try, "connecting", "sending"
 	Reason string    `json:"reason,omitempty"`
 	Since  time.Time `json:"since"`
 	Bytes  uint64    `json:"bytes,omitempty"`
+	Fixed  bool      `json:"fixed,omitempty"` // of the configuration, which has it again after a restart
 }
 
 // A Server keeps destinations connected. Close it before the Hub.
@@ -86,7 +92,8 @@ type Server struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	edit sync.Mutex // one Add at a time
+	edit sync.Mutex // one change at a time
+	save func([]Destination) error
 	mu   sync.Mutex
 	runs []*run
 }
@@ -111,8 +118,73 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Add begins to send to d, in place of the destination of that stream and name if there is one.
+// Keep has save called with the destinations that Add made, after each change; it is called before the first.
+func (s *Server) Keep(save func([]Destination) error) { s.save = save }
+
+// Fix begins to send to a destination of the configuration, which is not saved.
+func (s *Server) Fix(d Destination) error {
+	s.edit.Lock()
+	defer s.edit.Unlock()
+	return s.put(d, true)
+}
+
+// Restore begins to send to what was saved, unless the configuration has a destination of that stream and name.
+func (s *Server) Restore(d Destination) error {
+	s.edit.Lock()
+	defer s.edit.Unlock()
+	if s.find(d.Stream, d.Name) != nil {
+		return nil
+	}
+	return s.put(d, false)
+}
+
+// Add begins to send to d, in place of the destination of that stream and name if there is one. ErrNotKept says that it could not
+// be saved.
 func (s *Server) Add(d Destination) error {
+	s.edit.Lock()
+	defer s.edit.Unlock()
+	if err := s.put(d, false); err != nil {
+		return err
+	}
+	return s.keep()
+}
+
+// Steer starts or stops a destination; ErrUnknown where there is none. To say it again changes nothing.
+func (s *Server) Steer(stream, name string, stop bool) error {
+	s.edit.Lock()
+	defer s.edit.Unlock()
+	r := s.find(stream, name)
+	if r == nil {
+		return ErrUnknown
+	}
+	if r.d.Stopped == stop {
+		return nil
+	}
+	d := r.d
+	d.Stopped = stop
+	if err := s.put(d, r.fixed); err != nil {
+		return err
+	}
+	return s.keep()
+}
+
+// Remove ends a destination; ErrUnknown where there is none.
+func (s *Server) Remove(stream, name string) error {
+	s.edit.Lock()
+	defer s.edit.Unlock()
+	r := s.find(stream, name)
+	if r == nil {
+		return ErrUnknown
+	}
+	r.end()
+	s.mu.Lock()
+	s.runs = slices.DeleteFunc(s.runs, func(o *run) bool { return o == r })
+	s.mu.Unlock()
+	return s.keep()
+}
+
+// put makes a run of d, in the place of the old one. edit is held.
+func (s *Server) put(d Destination, fixed bool) error {
 	if err := d.Validate(); err != nil {
 		return err
 	}
@@ -120,10 +192,9 @@ func (s *Server) Add(d Destination) error {
 	if err != nil {
 		return err
 	}
-	s.edit.Lock()
-	defer s.edit.Unlock()
-	if err := s.Remove(d.Stream, d.Name); err != nil && !errors.Is(err, ErrUnknown) {
-		return err
+	old := s.find(d.Stream, d.Name)
+	if old != nil {
+		old.end()
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,40 +204,64 @@ func (s *Server) Add(d Destination) error {
 			same++
 		}
 	}
-	if same >= maxPerStream || len(s.runs) >= maxAll || s.ctx.Err() != nil {
+	if old == nil && (same >= maxPerStream || len(s.runs) >= maxAll) || s.ctx.Err() != nil {
 		return ErrTooMany
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
-	r := &run{d: d, hub: s.hub, sender: sender, audio: audio, cancel: cancel, done: make(chan struct{})}
+	r := &run{d: d, fixed: fixed, hub: s.hub, sender: sender, audio: audio, cancel: cancel, done: make(chan struct{})}
+	if i := slices.Index(s.runs, old); i >= 0 {
+		s.runs[i] = r
+	} else {
+		s.runs = append(s.runs, r)
+	}
+	if d.Stopped {
+		r.note("stopped", "")
+		cancel()
+		close(r.done)
+		return nil
+	}
 	r.note("waiting", "")
-	s.runs = append(s.runs, r)
 	go r.keep(ctx, s.log.With("stream", d.Stream, "uplink", d.Name))
 	return nil
 }
 
-// Remove ends a destination; ErrUnknown where there is none.
-func (s *Server) Remove(stream, name string) error {
-	s.mu.Lock()
-	i := slices.IndexFunc(s.runs, func(r *run) bool { return r.d.Stream == stream && r.d.Name == name })
-	if i < 0 {
-		s.mu.Unlock()
-		return ErrUnknown
+// keep saves what Add made.
+func (s *Server) keep() error {
+	if s.save == nil {
+		return nil
 	}
-	r := s.runs[i]
-	s.runs = slices.Delete(s.runs, i, i+1)
+	s.mu.Lock()
+	list := []Destination{}
+	for _, r := range s.runs {
+		if !r.fixed {
+			list = append(list, r.d)
+		}
+	}
 	s.mu.Unlock()
-	r.cancel()
-	<-r.done
+	if err := s.save(list); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotKept, err)
+	}
 	return nil
 }
 
-// States returns the destinations of a stream, the oldest first.
+func (s *Server) find(stream, name string) *run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.runs {
+		if r.d.Stream == stream && r.d.Name == name {
+			return r
+		}
+	}
+	return nil
+}
+
+// States returns the destinations of a stream, or of all where that is empty, the oldest first.
 func (s *Server) States(stream string) []State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	states := []State{}
 	for _, r := range s.runs {
-		if r.d.Stream == stream {
+		if stream == "" || r.d.Stream == stream {
 			states = append(states, r.snapshot())
 		}
 	}
@@ -176,6 +271,7 @@ func (s *Server) States(stream string) []State {
 // A run is one destination at work.
 type run struct {
 	d      Destination
+	fixed  bool // of the configuration
 	hub    *relay.Hub
 	sender uplink.Sender
 	audio  media.Codec
@@ -184,6 +280,11 @@ type run struct {
 
 	mu    sync.Mutex
 	state State
+}
+
+func (r *run) end() {
+	r.cancel()
+	<-r.done
 }
 
 func (r *run) note(state, reason string) {
@@ -199,7 +300,7 @@ func (r *run) snapshot() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	state := r.state
-	state.Name, state.To = r.d.Name, r.d.place()
+	state.Stream, state.Name, state.To, state.Fixed = r.d.Stream, r.d.Name, r.d.place(), r.fixed
 	if reporter, ok := r.sender.(uplink.Reporter); ok {
 		state.Bytes = reporter.Stats().Bytes
 	}
@@ -222,7 +323,10 @@ func (r *run) once(ctx context.Context) error {
 	}
 	defer sub.Close()
 	sub.SetViewers(1)
-	tracks := sub.Tracks()
+	tracks, places := choose(sub.Tracks())
+	if len(tracks) == 0 {
+		return errors.New("the stream has nothing that can be sent")
+	}
 	queue := media.NewQueue(lag, tracks)
 	r.note("connecting", "")
 
@@ -236,8 +340,14 @@ func (r *run) once(ctx context.Context) error {
 		for err == nil {
 			packets, err = sub.Pull(ctx, packets[:0])
 			for _, p := range packets {
-				if _, needKey := queue.Push(p); needKey != 0 {
-					sub.Feedback(media.Feedback{KeyFrame: true, Tracks: needKey})
+				i := places[p.Track]
+				if i < 0 {
+					continue
+				}
+				moved := *p
+				moved.Track = uint8(i)
+				if _, needKey := queue.Push(&moved); needKey != 0 {
+					sub.Feedback(media.Feedback{KeyFrame: true, Tracks: 1 << p.Track})
 				}
 			}
 		}
@@ -246,12 +356,14 @@ func (r *run) once(ctx context.Context) error {
 	}()
 	err = r.sender.Run(ctx, uplink.Program{Tracks: tracks, Packets: queue,
 		Wall: func(pts time.Duration) time.Time {
-			if wall, ok := sub.Wall(0, pts); ok {
+			if wall, ok := sub.Wall(uint8(slices.Index(places, 0)), pts); ok {
 				return wall
 			}
 			return time.Now()
 		},
-		Feedback:  func(f media.Feedback) { sub.Feedback(media.Feedback{KeyFrame: f.KeyFrame}) },
+		Feedback: func(f media.Feedback) {
+			sub.Feedback(media.Feedback{KeyFrame: f.KeyFrame, Tracks: pictures(tracks, places)})
+		},
 		Connected: func() { r.note("sending", "") },
 	})
 	cancel()
@@ -259,4 +371,39 @@ func (r *run) once(ctx context.Context) error {
 		err = pumped
 	}
 	return err
+}
+
+// choose returns the tracks that go out, and for each of the stream's which of them it is; -1: it is left out. Of several renditions
+// it is the largest in H.264, which every destination takes, or else the largest.
+func choose(all []media.Track) (chosen []media.Track, places []int) {
+	best := -1
+	for i, t := range all {
+		if !t.Codec.Video() || t.Packing != media.AccessUnits {
+			continue
+		}
+		if best < 0 || (t.Codec == media.H264) != (all[best].Codec == media.H264) && t.Codec == media.H264 ||
+			(t.Codec == media.H264) == (all[best].Codec == media.H264) && t.Width*t.Height > all[best].Width*all[best].Height {
+			best = i
+		}
+	}
+	for i, t := range all {
+		if i != best && !t.Codec.Audio() || t.Packing != media.AccessUnits {
+			places = append(places, -1)
+			continue
+		}
+		t.RID = ""
+		places = append(places, len(chosen))
+		chosen = append(chosen, t)
+	}
+	return chosen, places
+}
+
+// pictures is the bit set of the stream's track of pictures that goes out.
+func pictures(tracks []media.Track, places []int) (bits uint64) {
+	for i, place := range places {
+		if place >= 0 && tracks[place].Codec.Video() {
+			bits |= 1 << i
+		}
+	}
+	return bits
 }
