@@ -18,6 +18,7 @@ type Hub struct {
 	start time.Time
 
 	transcode Transcoder
+	slate     Slate // nil: subscribers see what came last
 
 	mu      sync.Mutex
 	streams map[string]*Stream
@@ -60,6 +61,10 @@ func (h *Hub) Publish(name string, p Publisher) (*Publication, error) {
 // SetTranscoder gives the Hub what turns one audio codec into another. It is called before the first Publish; without it,
 // sound that a subscriber cannot take is left out.
 func (h *Hub) SetTranscoder(t Transcoder) { h.transcode = t }
+
+// SetSlate gives the Hub what subscribers see while nobody publishes. It is called before the first Publish; without it, they
+// see what came last.
+func (h *Hub) SetSlate(s Slate) { h.slate = s }
 
 // Subscribe returns a Subscription to the stream of that name as wanted: ErrNoStream when nobody publishes it now, ErrPacking
 // when no track can be had so.

@@ -22,16 +22,17 @@ type Stream struct {
 	hub  *Hub
 	name string
 
-	mu     sync.Mutex
-	ended  bool
-	since  time.Time
-	pubs   []*Publication
-	active *Publication
-	chosen *Publication // by the API; nil: the best is forwarded
-	line   timeline
-	gop    cache          // as published
-	forms  map[Want]*form // made for the first subscriber that wants it, gone with the last
-	expiry *time.Timer    // ends the Stream; nil while somebody publishes
+	mu      sync.Mutex
+	ended   bool
+	since   time.Time
+	pubs    []*Publication
+	active  *Publication
+	chosen  *Publication // by the API; nil: the best is forwarded
+	line    timeline
+	gop     cache          // as published
+	forms   map[Want]*form // made for the first subscriber that wants it, gone with the last
+	expiry  *time.Timer    // ends the Stream; nil while somebody publishes
+	offline offline
 }
 
 // timeline is where the Stream's media stands, for the next publisher to continue.
@@ -122,11 +123,16 @@ func (s *Stream) write(pub *Publication, p *media.Packet) {
 		moved.Track, moved.PTS, moved.DTS = track, pts, p.DTS+pub.offset
 		p = &moved
 	}
-	s.line.last[track] = max(s.line.last[track], pts)
-	if pts >= s.line.newest {
-		s.line.newest, s.line.arrived = pts, now
+	s.forward(p, now)
+}
+
+// forward hands a packet on that is mapped onto the Stream's tracks and times.
+func (s *Stream) forward(p *media.Packet, now time.Duration) {
+	s.line.last[p.Track] = max(s.line.last[p.Track], p.PTS)
+	if p.PTS >= s.line.newest {
+		s.line.newest, s.line.arrived = p.PTS, now
 	}
-	s.gop.add(p, s.line.tracks[track].Codec.Video())
+	s.gop.add(p, s.line.tracks[p.Track].Codec.Video())
 	for _, f := range s.forms {
 		if tracks := f.write(p); tracks != 0 {
 			s.askKeyFrame(tracks, now)
@@ -148,6 +154,8 @@ func (s *Stream) takeOver(pub *Publication, p *media.Packet, now time.Duration) 
 	s.active = pub
 	s.adopt(pub, p, now)
 	s.gop = cache{}
+	s.offline.turn = 0
+	s.offline.arm(s)
 	s.hub.log.Info("stream is live", "stream", s.name, "uplink", pub.publisher.Protocol, "remote", pub.publisher.Remote)
 	if old != nil && old.priority == pub.priority && !old.ruled && !pub.ruled && s.chosen == nil && s.newer(pub, old) {
 		s.remove(old, ErrReplaced)
@@ -314,6 +322,7 @@ func (s *Stream) endLocked(err error) {
 	if s.expiry != nil {
 		s.expiry.Stop()
 	}
+	s.offline.stop()
 	for _, pub := range slices.Clone(s.pubs) {
 		s.remove(pub, err)
 	}

@@ -35,6 +35,7 @@ type Config struct {
 	TLSCert         string          `yaml:"tls-cert"`
 	TLSKey          string          `yaml:"tls-key"`
 	Hold            time.Duration   `yaml:"hold"`
+	Offline         offline         `yaml:"offline"`
 	Log             level           `yaml:"log"`
 
 	Others `yaml:",inline"`
@@ -73,6 +74,36 @@ func (a *address) UnmarshalText(text []byte) (err error) {
 	return nil
 }
 
+// What viewers see while nobody publishes.
+const (
+	offlineLast  = "last"  // the picture that came last
+	offlineSlate = "slate" // a picture with the relay's own words
+)
+
+// offline is what viewers see while nobody publishes, as the file has it: last, slate, or the slate's own words.
+type offline struct {
+	show  string
+	words string
+}
+
+// defaultWords are what a slate says.
+const defaultWords = "The stream will be back\nin a moment"
+
+// UnmarshalText reads "last", "slate" or "slate: WORDS".
+func (o *offline) UnmarshalText(text []byte) error {
+	show, words, found := strings.Cut(string(text), ":")
+	*o = offline{show: strings.TrimSpace(show), words: strings.TrimSpace(strings.ReplaceAll(words, `\n`, "\n"))}
+	switch {
+	case o.show == offlineLast && !found:
+	case o.show == offlineSlate && !found:
+		o.words = defaultWords
+	case o.show == offlineSlate && o.words != "" && len(o.words) <= 200:
+	default:
+		return fmt.Errorf("%q is none of last, slate, or \"slate: WORDS\" with at most 200 letters", text)
+	}
+	return nil
+}
+
 // A level is how much is logged.
 type level struct{ slog.Level }
 
@@ -86,7 +117,7 @@ func (l *level) UnmarshalText(text []byte) error {
 
 func defaults() Config {
 	s := srt.Default()
-	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold,
+	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold, Offline: offline{show: offlineLast},
 		Others: Others{SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936", Recording: record.Default()}}
 }
 
@@ -260,6 +291,11 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 		})
 	}
 	duration("hold", func(c *Config, d time.Duration) { c.Hold = d })
+	parsed("offline", func(s string) (func(*Config), error) {
+		var o offline
+		err := o.UnmarshalText([]byte(s))
+		return func(c *Config) { c.Offline = o }, err
+	})
 	duration("srt-latency", func(c *Config, d time.Duration) { c.SRTLatency = d })
 	parsed("log", func(s string) (func(*Config), error) {
 		var l level

@@ -22,6 +22,7 @@ import (
 	"gantry/relay/egress/hls"
 	whepegress "gantry/relay/egress/whep"
 	whipingest "gantry/relay/ingest/whip"
+	"gantry/relay/slate"
 	"gantry/relay/web"
 	"gantry/systemd"
 )
@@ -55,6 +56,9 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	defer port.Close()
 	hub := relay.NewHub(cfg.hub(), log)
 	hub.SetTranscoder(transcode)
+	if cfg.Offline.show == offlineSlate {
+		hub.SetSlate(slate.New(cfg.Offline.words))
+	}
 	defer hub.Close()
 	publish, err := whipingest.New(whipingest.Default(), hub, port.Configure, whipingest.Access{Authorize: policy.Publish, ICEServers: cfg.links}, log)
 	if err != nil {

@@ -1,0 +1,66 @@
+package whep_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"testing"
+	"time"
+
+	"gantry/internal/testkit/chromium"
+	"gantry/media"
+	"gantry/relay/slate"
+)
+
+// light is the share of the picture's pixels that are light, the mean of all, and the picture's width.
+const light = `(() => { const c = document.createElement("canvas"); c.width = v.videoWidth; c.height = v.videoHeight; const g = c.getContext("2d");
+	g.drawImage(v, 0, 0); const d = g.getImageData(0, 0, c.width, c.height).data; let n = 0, sum = 0;
+	for (let i = 0; i < d.length; i += 4) { sum += d[i]; if (d[i] > 150) n++; }
+	return {share: 4 * n / d.length, mean: 4 * sum / d.length, width: c.width}; })()`
+
+// A real browser shows the slate while the publisher is gone, though it has another size, and the picture again afterwards: in
+// the same session, without a packet that is missing or a key frame that it had to ask for.
+func TestChromiumShowsTheSlate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.hub.SetSlate(func(track media.Track) [][]byte {
+		track.Width, track.Height = 640, 360
+		return slate.New("back soon")(track)
+	})
+	first := publish(t, b.hub, "demo", nil)
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = w.Write([]byte(playerPage))
+	}))
+	defer page.Close()
+	tab := chromium.Open(t, chromium.Options{}, page.URL)
+	chromium.Eval[any](tab, `play("`+b.url+`/whep/demo")`)
+	tab.Wait(15*time.Second, "v.videoWidth == 320 && shown.length > 10", "shown.length")
+	type picture struct{ Share, Mean, Width float64 }
+	bright := chromium.Eval[picture](tab, light)
+	first.close()
+	tab.Wait(15*time.Second, "v.videoWidth == 640", "v.videoWidth")
+	count := chromium.Eval[int](tab, "shown.length")
+	tab.Wait(10*time.Second, "shown.length > "+strconv.Itoa(count+1), "shown.length")
+	if p := chromium.Eval[picture](tab, light); p.Mean > 60 || p.Share == 0 || p.Share > 0.1 {
+		t.Errorf("the slate is %+v; the picture was %+v", p, bright)
+	} else {
+		t.Logf("the slate is %+v; the picture was %+v", p, bright)
+	}
+	publish(t, b.hub, "demo", nil)
+	begun := time.Now()
+	tab.Wait(10*time.Second, "v.videoWidth == 320", "v.videoWidth")
+	t.Logf("the picture again after %v", time.Since(begun).Round(10*time.Millisecond))
+	if p := chromium.Eval[picture](tab, light); p.Mean < 60 {
+		t.Errorf("the picture is %+v, was %+v", p, bright)
+	}
+	if s := chromium.Eval[string](tab, "pc.connectionState"); s != "connected" {
+		t.Errorf("the connection is %s", s)
+	}
+	type stats struct{ Lost, PLI int }
+	if s := chromium.Eval[stats](tab, `pc.getStats().then(r => { for (const s of r.values()) if (s.type == "inbound-rtp" && s.kind == "video") return {lost: s.packetsLost, pli: s.pliCount}; })`); s.Lost != 0 {
+		t.Errorf("%+v", s)
+	} else {
+		t.Logf("%+v", s)
+	}
+}

@@ -1,0 +1,91 @@
+package relay_test
+
+import (
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gantry/media"
+	"gantry/relay"
+)
+
+// While nobody publishes, or a publisher hangs, subscribers see the slate once a second, in the stream's timeline; then the
+// publisher again, from a key frame on.
+func TestSlate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler))
+		defer h.Close()
+		slate := [][]byte{{0, 0, 0, 1, 0x65, 1, 1, 1}, {0, 0, 0, 1, 0x65, 2, 2, 2}}
+		h.SetSlate(func(t media.Track) [][]byte {
+			if t.Codec == media.H264 {
+				return slate
+			}
+			return nil
+		})
+		tracks := []media.Track{opus, h264}
+		video := func(ms int, key bool) *media.Packet {
+			p := picture(ms, key)
+			p.Track = 1
+			return p
+		}
+		var asked int
+		pub := publish(t, h, relay.Publisher{Tracks: tracks, Feedback: func(media.Feedback) { asked++ }})
+		pub.Write(video(5000, true))
+		sub := subscribe(t, h)
+		pull(t, sub)
+
+		// It hangs.
+		time.Sleep(600 * time.Millisecond)
+		var got []*media.Packet
+		for range 3 {
+			time.Sleep(time.Second)
+			got = append(got, pull(t, sub)...)
+		}
+		if len(got) != 3 || sub.Live() {
+			t.Fatalf("%d packets, live: %v", len(got), sub.Live())
+		}
+		for i, p := range got {
+			if want := 6500*time.Millisecond + time.Duration(i)*time.Second; p.Track != 1 || !p.Start || !p.End || !p.Key || p.PTS != want || p.Data[1] != byte(1+i%2) {
+				t.Errorf("slate %d: %+v, want %v", i, p, want)
+			}
+		}
+		// Its pictures refer to what the slate has replaced: not before a key frame.
+		pub.Write(video(8700, false))
+		if asked == 0 {
+			t.Error("no key frame was asked for")
+		}
+		pub.Write(video(8800, true))
+		if got := pull(t, sub); len(got) != 1 || got[0].PTS != 8600*time.Millisecond || !sub.Live() {
+			t.Fatalf("%d packets, the first %+v", len(got), got[0])
+		}
+		// It leaves, and another comes before the slate.
+		pub.Close()
+		time.Sleep(time.Second)
+		pub = publish(t, h, relay.Publisher{Tracks: tracks})
+		pub.Write(video(0, true))
+		for range 5 {
+			for _, p := range pull(t, sub) {
+				if len(p.Data) != 1 {
+					t.Errorf("a slate beside a publisher: %+v", p)
+				}
+			}
+			time.Sleep(time.Second)
+			pub.Write(video(0, false))
+		}
+		pull(t, sub)
+		// It leaves for good: the slate ends with the stream.
+		pub.Close()
+		n := 0
+		for {
+			ps, err := sub.Pull(t.Context(), nil)
+			n += len(ps)
+			if err != nil {
+				break
+			}
+		}
+		if n < 28 || n > 29 {
+			t.Errorf("%d slates in %v", n, relay.Default().Hold)
+		}
+	})
+}
