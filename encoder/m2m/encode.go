@@ -69,8 +69,8 @@ func newEncoder(dev *kernel.Device, ctl controls, k coding, code media.FourCC, i
 // Track implements encoder.Encoder.
 func (e *Encoder) Track() media.Track { return e.track }
 
-// Copies returns how many pictures the encoder read where they lay, and how many were copied for it.
-func (e *Encoder) Copies() (imported, copied uint64) { return e.imported.Load(), e.copied.Load() }
+// Copies implements encoder.CopyCounter.
+func (e *Encoder) Copies() (inPlace, copied uint64) { return e.imported.Load(), e.copied.Load() }
 
 // Encode implements encoder.Encoder. Pictures in DMABUFs are imported where the driver can. Where pictures of both kinds
 // alternate, as a camera's and a slate's do, the device starts anew at each change, which makes a key frame.

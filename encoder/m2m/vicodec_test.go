@@ -28,7 +28,10 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-var _ encoder.Encoder = (*Encoder)(nil)
+var (
+	_ encoder.Encoder     = (*Encoder)(nil)
+	_ encoder.CopyCounter = (*Encoder)(nil)
+)
 
 // TestInVM runs the tests named TestKernel... beside vivid and vicodec, the kernel's virtual encoder of FWHT.
 func TestInVM(t *testing.T) { vm.RunTests(t, guest(), "^TestKernel") }

@@ -264,3 +264,22 @@ func (s Suite) oddSizes(t *testing.T) {
 		}
 	}
 }
+
+// copies: each picture is counted once, as read in place or as copied; packed and deeper ones cannot be read in place.
+func (s Suite) copies(t *testing.T) {
+	for _, fourcc := range s.Backend.Inputs {
+		in := Format(320, 240, fourcc)
+		e := s.Open(t, in, encoder.Params{Bitrate: 1_000_000})
+		Encode(t, e, in, 0, 3, 0, nil)
+		Drain(t, e)
+		counter, ok := e.(encoder.CopyCounter)
+		if !ok {
+			t.Fatal("it does not tell")
+		}
+		inPlace, copied := counter.Copies()
+		t.Logf("%v: %d in place, %d copied", fourcc, inPlace, copied)
+		if inPlace+copied != 3 || inPlace > 0 && (fourcc == media.YUYV || fourcc == media.RGB3 || fourcc == media.Y210) {
+			t.Errorf("%v: %d in place, %d copied of 3", fourcc, inPlace, copied)
+		}
+	}
+}

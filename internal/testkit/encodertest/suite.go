@@ -29,6 +29,7 @@ func (s Suite) Run(t *testing.T) {
 	t.Run("Labels", s.labels)
 	t.Run("OddSizes", s.oddSizes)
 	t.Run("Timecodes", s.timecodes)
+	t.Run("Copies", s.copies)
 	if !s.Sibling {
 		t.Run("Guard", s.guard)
 	}
