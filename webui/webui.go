@@ -57,6 +57,10 @@ type Video struct {
 	Frames  uint64  `json:"frames"`  // from the source
 	Slates  uint64  `json:"slates"`  // pictures that stood in for it
 	Dropped uint64  `json:"dropped"` // lost by the device, or not encoded in time
+
+	Codec    string `json:"codec,omitempty"`    // of a source that comes coded
+	BFrames  bool   `json:"b_frames,omitempty"` // which it has
+	Decoding bool   `json:"decoding,omitempty"` // because somebody needs pictures
 }
 
 // Encoder is the encoder for pictures.
@@ -109,10 +113,12 @@ type Uplink struct {
 	Dropped uint64     `json:"dropped"`          // packets that waited too long
 	Backup  string     `json:"backup_of,omitempty"`
 	Codecs  string     `json:"codecs,omitempty"` // of what it is sent
-	Layers  []string   `json:"layers,omitempty"` // renditions that it gets
-	Paused  []string   `json:"paused,omitempty"` // those of them that its path has no room for now
-	Bitrate float64    `json:"bitrate"`          // bit/s that leave, measured
-	Sent    Sent       `json:"sent"`
+
+	Pictures string   `json:"pictures,omitempty"` // of a source that comes coded: "passed through", or "re-encoded: " and why
+	Layers   []string `json:"layers,omitempty"`   // renditions that it gets
+	Paused   []string `json:"paused,omitempty"`   // those of them that its path has no room for now
+	Bitrate  float64  `json:"bitrate"`            // bit/s that leave, measured
+	Sent     Sent     `json:"sent"`
 }
 
 // Sent is what a destination's protocol reports.

@@ -245,9 +245,12 @@ func (b *box) Status() webui.Status {
 	if st.Video.Signal {
 		out.Video.Format = st.Video.Format.String()
 	}
+	if v := st.Video; v.Codec != media.NoCodec {
+		out.Video.Codec, out.Video.BFrames, out.Video.Decoding = v.Codec.String(), v.BFrames, v.Decoding
+	}
 	for _, u := range st.Uplinks {
 		w := webui.Uplink{Name: u.Name, State: string(u.State), Since: u.Since.UTC(), Reason: u.Reason, Carries: u.Carries, Dropped: u.Dropped,
-			Backup: u.BackupOf, Layers: layers(u.Renditions), Paused: layers(u.Paused), Codecs: words(u.Codecs), Bitrate: u.Bitrate,
+			Backup: u.BackupOf, Layers: layers(u.Renditions), Paused: layers(u.Paused), Codecs: words(u.Codecs), Bitrate: u.Bitrate, Pictures: u.Pictures,
 			Sent: webui.Sent{Remote: u.Sent.Remote, Peers: u.Sent.Peers, RTT: u.Sent.RTT.Seconds(), Loss: u.Sent.Loss, Buffered: u.Sent.Buffered.Seconds(),
 				Packets: u.Sent.Packets, Bytes: u.Sent.Bytes, Retransmitted: u.Sent.Retransmitted, Dropped: u.Sent.Dropped}}
 		if !u.Next.IsZero() {

@@ -232,7 +232,7 @@ func (c *capture) deliver(f *media.Frame, lost uint32) {
 func (c *capture) trouble(err error) {
 	c.mu.Lock()
 	c.reason = err
-	if definite(err) {
+	if definite(err) && (c.source.Coded == nil || c.shown.pts != 0) {
 		c.last = min(c.last, clock.Now()) // at boot there is nothing to wait for
 	}
 	name := c.source.Name

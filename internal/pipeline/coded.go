@@ -17,8 +17,9 @@ import (
 // after the slate the pictures come back at the source's next key frame only.
 const slateAfterCoded = time.Second
 
-// codedAtBoot is what such a source has more than others before the slate goes out for the first time.
-const codedAtBoot = 2 * time.Second
+// codedAtBoot is what such a source has more than others before the slate goes out for the first time: until it is known what it sends,
+// a destination that gets the slate may have to be connected anew.
+const codedAtBoot = 4 * time.Second
 
 // Coded is an input for pictures, and perhaps sound, that comes coded. Its packets go to the destinations that can have them as they
 // are; for the others they are decoded and coded anew.

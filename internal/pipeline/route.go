@@ -18,6 +18,7 @@ type ownTrack struct {
 // A route says which pictures a destination gets.
 type route struct {
 	renditions []string
+	uplink     Uplink
 	why        string // it does not get the source's own packets; empty: it does, or the source delivers pictures
 }
 
@@ -26,7 +27,7 @@ func (r route) direct() bool { return r.renditions[0] == sourceRID }
 
 // route decides for one destination: the source's own packets where it can have them.
 func (s ownTrack) route(u Uplink) route {
-	r := route{renditions: append([]string{u.Rendition}, u.Layers...)}
+	r := route{uplink: u, renditions: append([]string{u.Rendition}, u.Layers...)}
 	switch {
 	case !s.coded:
 	case len(u.Layers) > 0:
@@ -53,7 +54,7 @@ func (t *tracks) setPass(v media.Track, reordered, never bool) {
 	defer t.mu.Unlock()
 	t.source = ownTrack{coded: true, track: v, reordered: reordered, never: never}
 	t.video[sourceRID] = v
-	t.change()
+	t.redirect()
 }
 
 // expectPass says that the source comes coded, before it is known as what.
@@ -62,7 +63,7 @@ func (t *tracks) expectPass(never bool) {
 	defer t.mu.Unlock()
 	t.source = ownTrack{coded: true, never: never}
 	delete(t.video, sourceRID)
-	t.change() // who had the packets of the source before gets the slate of the main encode
+	t.redirect() // who had the packets of the source before gets the slate of the main encode
 }
 
 // forgetPass says that the source does not come coded any more.
@@ -74,6 +75,14 @@ func (t *tracks) forgetPass() {
 	}
 	t.source = ownTrack{}
 	delete(t.video, sourceRID)
+	t.redirect()
+}
+
+// redirect decides anew for all destinations that are running.
+func (t *tracks) redirect() {
+	for name, r := range t.routes {
+		t.routes[name] = t.source.route(r.uplink)
+	}
 	t.change()
 }
 

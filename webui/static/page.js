@@ -31,7 +31,7 @@ function facts(section, list) {
 
 function showVideo(v) {
   state("video", v.signal ? "Signal" : v.reason || "No picture yet", v.signal ? "good" : "bad");
-  facts("video", [["Source", v.name], ["Format", v.format], ["Measured", v.rate && `${v.rate.toFixed(1)} pictures/s`],
+  facts("video", [["Source", v.name], ["Format", v.format], ["Comes as", v.codec && v.codec + (v.b_frames ? " with B-frames" : "") + (v.decoding ? ", decoded" : "")], ["Measured", v.rate && `${v.rate.toFixed(1)} pictures/s`],
     ["Pictures", count(v.frames)], ["Slate", v.slates && count(v.slates)], ["Lost", v.dropped && count(v.dropped)]]);
 }
 
@@ -108,7 +108,7 @@ function showUplink(u, now) {
   const dl = document.createElement("dl");
   const wait = u.next && (Date.parse(u.next) - now) / 1000;
   for (const [k, v] of [["Why", u.reason], ["Next try", wait > 0 && `in ${ago(wait)}`], ["Stands in for", u.state !== "standby" && u.backup_of],
-    ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs],
+    ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs], ["Pictures", u.pictures],
     ["Layers", u.layers?.length > 1 && u.layers.map((l) => (u.paused?.includes(l) ? `${l} (paused: no room)` : l)).join(", ")], ["Sent", u.bitrate && bits(u.bitrate)],
     ["Path carries", u.carries && bits(u.carries)], ["Round trip", u.sent.rtt && `${Math.round(u.sent.rtt * 1000)} ms`],
     ["Lost on the way", u.sent.loss > 0.001 && `${(u.sent.loss * 100).toFixed(1)} %`], ["Sent again", u.sent.retransmitted && count(u.sent.retransmitted)],
