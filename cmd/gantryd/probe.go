@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,23 +45,7 @@ type input struct {
 func probe(ctx context.Context, asJSON bool, w io.Writer) error {
 	c := defaults()
 	m := machine{Version: version, Inputs: []input{}}
-	for _, info := range v4l2.List() {
-		in := input{Info: info}
-		if d, ok := uvc.Find(os.DirFS("/"), filepath.Base(info.Node)); ok {
-			in.USB = &d
-			var err error
-			if in.Rate, err = uvc.MeasureRate(ctx, info.Node, time.Second); err != nil {
-				in.RateErr = err.Error()
-			}
-		}
-		if uvc.Missing() == "" {
-			in.Controls, _ = uvc.Controls(info.Node) // what keeps it from being opened is in Info.Error
-		}
-		m.Inputs = append(m.Inputs, in)
-	}
-	if m.Sound = alsa.List(); m.Sound == nil {
-		m.Sound = []alsa.Card{}
-	}
+	m.addInputs(ctx)
 	params := c.Encoder.params()
 	params.Codec = media.NoCodec
 	m.Encoders = encoder.Probe(ctx, backends(), encoder.Trial{Format: testsrc.Default().Format(), Params: params, Decoder: decoder()})
@@ -80,6 +65,27 @@ func probe(ctx context.Context, asJSON bool, w io.Writer) error {
 	return m.print(w)
 }
 
+// addInputs finds the inputs for pictures and sound, and captures from each of USB for a second.
+func (m *machine) addInputs(ctx context.Context) {
+	for _, info := range v4l2.List() {
+		in := input{Info: info}
+		if d, ok := uvc.Find(os.DirFS("/"), filepath.Base(info.Node)); ok {
+			in.USB = &d
+			var err error
+			if in.Rate, err = uvc.MeasureRate(ctx, info.Node, time.Second); err != nil {
+				in.RateErr = err.Error()
+			}
+		}
+		if uvc.Missing() == "" {
+			in.Controls, _ = uvc.Controls(info.Node) // what keeps it from being opened is in Info.Error
+		}
+		m.Inputs = append(m.Inputs, in)
+	}
+	if m.Sound = alsa.List(); m.Sound == nil {
+		m.Sound = []alsa.Card{}
+	}
+}
+
 // decoder returns how the probe looks at pictures: not at all without FFmpeg.
 func decoder() func(media.Codec) (encoder.Decoder, error) {
 	if libav.Missing() != "" {
@@ -91,7 +97,7 @@ func decoder() func(media.Codec) (encoder.Decoder, error) {
 func (m machine) print(w io.Writer) error {
 	fmt.Fprintf(w, "Inputs (video.source in the configuration):\n\n  testsrc  a moving picture with the time, any size and rate\n")
 	for _, in := range m.Inputs {
-		fmt.Fprintf(w, "  v4l2     %s: %s\n             also as name:%s, bus:%s, whatever its number\n", in.Node, describeInput(in.Info), in.Name, in.Bus)
+		fmt.Fprintf(w, "  v4l2     %s: %s\n             also as %s, whatever its number\n", in.Node, describeInput(in.Info), strings.Join(m.names(in), ", "))
 		if in.USB != nil {
 			fmt.Fprintf(w, "             on USB at %s, %d Mbit/s: %s %s %s\n", in.USB.Place, in.USB.Speed, in.USB.ID, in.USB.Name, in.USB.Serial)
 			for _, note := range in.USB.Notes {
@@ -140,6 +146,21 @@ func (m machine) print(w io.Writer) error {
 		fmt.Fprintf(w, "  not in this build: %s\n", missing)
 	}
 	return nil
+}
+
+// names are what stays the same when an input gets another number: of a USB device its port, and its serial number where no other has
+// it.
+func (m machine) names(in input) []string {
+	if in.USB == nil {
+		return []string{"name:" + in.Name, "bus:" + in.Bus}
+	}
+	port, own := usb.Prefix+in.USB.Place, usb.NameOf(in.USB.Device)
+	for _, other := range m.Inputs {
+		if other.USB != nil && other.USB.Place != in.USB.Place && usb.NameOf(other.USB.Device) == own {
+			return []string{port}
+		}
+	}
+	return slices.Compact([]string{own, port})
 }
 
 func describeInput(in v4l2.Info) string {
