@@ -21,6 +21,8 @@ const (
 	probeFrames = 30
 	// probeTime bounds one trial: an encoder that hangs is no encoder.
 	probeTime = 20 * time.Second
+	// probeGrace is what a trial may take to end once it should.
+	probeGrace = 2 * time.Second
 	// probePSNR is what a decoded picture must have in dB: an encoder that works is far above, a broken one far below.
 	probePSNR = 22
 	// probeNoise is the grain of the pictures, as a good camera's.
@@ -185,7 +187,7 @@ func (t Trial) try(ctx context.Context, b Backend) Result {
 	r := Result{Encoder: b.Name, Codec: b.Codec.String(), Hardware: b.Hardware}
 	ctx, cancel := context.WithTimeout(ctx, probeTime)
 	defer cancel()
-	switch err := t.run(ctx, b, &r); {
+	switch err := t.bounded(ctx, b, &r); {
 	case err == nil:
 		r.OK = true
 	case errors.Is(err, context.DeadlineExceeded):
@@ -198,6 +200,27 @@ func (t Trial) try(ctx context.Context, b Backend) Result {
 }
 
 var errSlow = errors.New("too slow")
+
+// bounded is run, but an encoder that hangs in its library, where no context reaches it, is left behind with what it holds.
+func (t Trial) bounded(ctx context.Context, b Backend, r *Result) error {
+	found, done := *r, make(chan error, 1)
+	go func() { done <- t.run(ctx, b, &found) }()
+	select {
+	case err := <-done:
+		*r = found
+		return err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(probeGrace)
+	defer grace.Stop()
+	select {
+	case err := <-done:
+		*r = found
+		return err
+	case <-grace.C:
+		return errors.New("stuck: it does not return from a call")
+	}
+}
 
 // run codes the pictures, then checks what came out.
 func (t Trial) run(ctx context.Context, b Backend, r *Result) error {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gantry/encoder"
@@ -152,6 +153,28 @@ func TestRankKeepsWhatWorks(t *testing.T) {
 	if _, _, err := encoder.Rank(ctx, []encoder.Backend{backend("stuck", true, fake{hangs: true})}, trial); err == nil {
 		t.Error("a stuck encoder was chosen")
 	}
+}
+
+// An encoder that does not return from a call ends its trial, and not the daemon's start.
+func TestProbeOfAnEncoderThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		b := backend("hung", true, fake{})
+		open := b.Open
+		b.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+			<-free
+			return open(ctx, in, p)
+		}
+		begun := time.Now()
+		r := encoder.Probe(context.Background(), []encoder.Backend{b, backend("soft", false, fake{})}, trial)
+		if len(r) != 2 || r[0].Encoder != "soft" || !strings.Contains(r[1].Reason, "does not return") {
+			t.Errorf("%+v", r)
+		}
+		if took := time.Since(begun); took > 25*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		close(free)
+	})
 }
 
 // The first that passes is enough; the others are left for later, in their order.

@@ -20,6 +20,7 @@ const (
 	encoderStuck = 3 * time.Second // a picture went in and nothing came out
 	drainLimit   = 2 * time.Second // for what an encoder still holds when it is closed
 	hangGrace    = time.Second     // what a call may take to return once it should
+	openLimit    = 5 * time.Second // what opening an encoder may take
 	mostLeft     = 2               // encoders that a stage leaves behind because a call of theirs does not return
 )
 
@@ -122,6 +123,44 @@ func (c *coder) do(ctx context.Context, j job) error {
 	c.calls.left.Store(true)
 	close(c.calls.jobs)
 	return fmt.Errorf("%s: %w", c.name, errEncoderHung)
+}
+
+// openOne opens an encoder, or gives it up when that takes too long.
+func (e *encode) openOne(ctx context.Context, b encoder.Backend, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+	type outcome struct {
+		enc encoder.Encoder
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	defer cancel()
+	opened := make(chan outcome, 1)
+	go func() { // waited for here, or left behind
+		enc, err := b.Open(ctx, in, p)
+		opened <- outcome{enc, err}
+	}()
+	select {
+	case o := <-opened:
+		return o.enc, o.err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(hangGrace)
+	defer grace.Stop()
+	select {
+	case o := <-opened:
+		return o.enc, o.err
+	case <-grace.C:
+	}
+	if !e.leave(b.Name) {
+		o := <-opened
+		return o.enc, o.err
+	}
+	go func() {
+		if o := <-opened; o.enc != nil {
+			_ = o.enc.Close() // nobody has used it
+		}
+		e.returned()
+	}()
+	return nil, fmt.Errorf("open %s: %w", b.Name, errEncoderHung)
 }
 
 // leave tells whether one more encoder may be left behind: each keeps its memory, and a picture of the source.

@@ -204,7 +204,7 @@ func (e *encode) open(ctx context.Context, fail context.CancelCauseFunc, in medi
 			errs = append(errs, fmt.Errorf("%s takes no %v", b.Name, in.FourCC))
 			continue
 		}
-		enc, err := b.Open(ctx, in, want.Params)
+		enc, err := e.openOne(ctx, b, in, want.Params)
 		if err != nil {
 			errs = append(errs, err)
 			continue

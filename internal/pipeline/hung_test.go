@@ -44,6 +44,36 @@ func TestHungEncoderIsLeftBehind(t *testing.T) {
 	})
 }
 
+// An encoder that does not even open is left behind as well.
+func TestEncoderThatHangsWhenOpened(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		p := newPeer("a")
+		free := make(chan struct{})
+		spare := &chip{name: "spare", bytes: 8}
+		r := start(t, func(r *rig) {
+			hangs := r.chip.backend()
+			open := hangs.Open
+			hangs.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+				<-free
+				return open(ctx, in, p)
+			}
+			r.spec.Encoder.Backends = []encoder.Backend{hangs, spare.backend()}
+		}, p)
+		sleep(15 * time.Second)
+		if st := r.Status(); st.Encoder.Name != "spare" || st.Uplinks[0].Connects != 1 {
+			t.Errorf("%+v", st)
+		}
+		if list := r.health.Conditions(); len(list) != 1 || list[0].Code != "encoder-hung" {
+			t.Errorf("conditions %v", list)
+		}
+		close(free)
+		sleep(time.Second)
+		if list := r.health.Conditions(); len(list) != 0 || r.chip.live != 0 {
+			t.Errorf("after it opened: %v, %d open", list, r.chip.live)
+		}
+	})
+}
+
 // A machine whose encoders all hang is left to the service manager: what is left behind has a bound, and progress ends.
 func TestEncodersThatAllHang(t *testing.T) {
 	bubble(t, func(t *testing.T) {
