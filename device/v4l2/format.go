@@ -79,11 +79,11 @@ func (s *Source) chooseLayout(current kernel.Format) (layout, error) {
 		return layout{}, fmt.Errorf("%s: format %s: %w: it offers %s", s.dev.Path(), s.cfg.Format, device.ErrUnsupported, codes(offered))
 	}
 	var known []layout
-	if l, ok := layoutOfCode(current.FourCC); ok {
+	if l, ok := layoutOfCode(current.FourCC); ok && l.as.Depth() == 8 {
 		known = append(known, l)
 	}
 	for _, l := range layouts {
-		if has(l.code) && l.code != current.FourCC {
+		if has(l.code) && !slices.Contains(known, l) {
 			known = append(known, l)
 		}
 	}
