@@ -30,11 +30,22 @@ func (l *Link) Set(toB, toA Impairment) {
 	l.toA.set(toA)
 }
 
+// Filter drops from now on what pass refuses, in both directions, as a firewall does; nil lets all through. pass is given IP
+// packets, which it must not keep, and is called by two goroutines.
+func (l *Link) Filter(pass func(ip []byte) bool) {
+	for _, d := range []*direction{l.toA, l.toB} {
+		d.mu.Lock()
+		d.pass = pass
+		d.mu.Unlock()
+	}
+}
+
 // Counters are what one direction did so far.
 type Counters struct {
 	Packets, Bytes int // delivered
 	Lost           int // at random
 	Dropped        int // for want of rate
+	Filtered       int // by Filter
 }
 
 // Counters returns what happened to the packets towards b and towards a.
@@ -65,6 +76,7 @@ type direction struct {
 
 	mu    sync.Mutex
 	shape shaper
+	pass  func(ip []byte) bool // nil: all
 	count Counters
 }
 
@@ -101,6 +113,11 @@ func (d *direction) read() {
 			return // closed
 		}
 		d.mu.Lock()
+		if d.pass != nil && !d.pass(buf[:n]) {
+			d.count.Filtered++
+			d.mu.Unlock()
+			continue
+		}
 		at, fate := d.shape.next(time.Now(), n)
 		switch fate {
 		case lost:
