@@ -279,3 +279,39 @@ func TestUSBProbe(t *testing.T) {
 	}
 	t.Log(out.String())
 }
+
+// The daemon itself: it starts without its camera, which then is plugged in, with a microphone, into a port that is too slow for it.
+func TestUSBDaemon(t *testing.T) {
+	vm.Guest(t)
+	camera := usb.Camera{Vendor: 0x1d6b, Product: 0x0102, Name: "Camera", Serial: "A1", Sound: true, Version: 0x0210,
+		Formats: []usb.Format{{FourCC: "YUYV", Width: 160, Height: 120, Rates: []int{30}}},
+		Picture: func(f usb.Format, n int) []byte { return bytes.Repeat([]byte{byte(n), 128}, f.Width*f.Height) }}
+	twin := camera
+	twin.Serial = "B2"
+	twin.PlugInto(t, 0)
+	d := startBox(t, `
+video:
+  source: v4l2
+  v4l2:
+    device: usb:1d6b:0102:A1
+audio:
+  source: alsa
+encoder:
+  backend: openh264 # no trial of all
+`)
+	for port := range 2 {
+		plugged := camera.PlugInto(t, 1+port)
+		testkit.Eventually(t, 20*time.Second, "picture, sound and the word about the port", func() bool {
+			st := d.status()
+			warned := slices.ContainsFunc(st.Health, func(c health.Condition) bool {
+				return c.Code == "source-warning" && strings.HasPrefix(c.Reason, "a USB 3 device at 480 Mbit/s")
+			})
+			return st.Video.Signal && warned && st.Audio.Format != "" && st.Audio.Reason == "" && len(st.Audio.Inputs) == 2
+		})
+		plugged.Unplug()
+		testkit.Eventually(t, 20*time.Second, "neither", func() bool {
+			st := d.status()
+			return !st.Video.Signal && st.Audio.Reason != ""
+		})
+	}
+}
