@@ -3,7 +3,11 @@ package load
 import (
 	"testing"
 	"time"
+
+	"gantry/internal/testkit"
 )
+
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // Ten pictures of two packets, 33 ms apart, a key frame every five; some come late or not at all.
 func TestJudge(t *testing.T) {

@@ -50,13 +50,18 @@ type outTrack struct {
 	shift   uint64 // sequence number (with ROC above it) = index + shift, for those from since on
 	since   uint64
 	last    uint64 // newest sequence number sent
-	rtx     uint64 // newest sequence number of RTX
 	packets uint32
 	octets  uint32
 	stamped time.Duration // PTS of the last abs-capture-time
 	catch   catchUp
 	report  report
-	repeats *repeats // nil: nothing was asked for again
+	resending
+}
+
+// resending is what was sent again of a track.
+type resending struct {
+	rtx     uint64   // newest sequence number of RTX
+	repeats *repeats // nil: nothing
 }
 
 // catchUp gives frames of the past the times of their being sent: a player would take their own pace for the stream's and stay
@@ -80,7 +85,8 @@ func newOutTrack(s section, h *history) *outTrack {
 	// A first sequence number in the lower half leaves ROC 0 plain to see for the receiver (RFC 3711 §3.3.1).
 	first := uint64(rand.Uint32N(1 << 15))
 	base := rand.Uint32()
-	return &outTrack{section: s, history: h, base: base, origin: base, next: h.next, last: first, rtx: uint64(rand.Uint32N(1 << 15)), stamped: -time.Hour}
+	return &outTrack{section: s, history: h, base: base, origin: base, next: h.next, last: first,
+		resending: resending{rtx: uint64(rand.Uint32N(1 << 15))}, stamped: -time.Hour}
 }
 
 // startAt goes on with the packet of that index, without a gap in the sequence numbers.
