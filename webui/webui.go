@@ -144,7 +144,7 @@ const (
 var static embed.FS
 
 // Handler serves the page at /, the Status at /api/v1/status and every second at /api/v1/events, and metrics, if not nil, at
-// /metrics. A POST to /api/v1/uplinks/NAME/start or stop steers a destination. Event streams end with their request's context.
+// /metrics. Where the box is a Snapshotter, /snapshot.jpg?width=N is its newest picture. A POST to /api/v1/uplinks/NAME/start or stop steers a destination. Event streams end with their request's context.
 func Handler(box Box, metrics http.Handler) http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
@@ -169,6 +169,9 @@ func Handler(box Box, metrics http.Handler) http.Handler {
 	})
 	mux.HandleFunc("POST /api/v1/uplinks/{name}/start", steer(box.StartUplink))
 	mux.HandleFunc("POST /api/v1/uplinks/{name}/stop", steer(box.StopUplink))
+	if from, ok := box.(Snapshotter); ok {
+		mux.Handle("GET /snapshot.jpg", newSnapshots(from))
+	}
 	if metrics != nil {
 		mux.Handle("GET /metrics", metrics)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"image/jpeg"
 	"net"
 	"net/http"
 	"os"
@@ -33,16 +34,16 @@ type cameraBoxStatus struct {
 }
 
 // startCameraBox runs gantryd with this configuration and returns what asks for its status.
-func startCameraBox(t *testing.T, config string) (p *testkit.Process, status func() cameraBoxStatus) {
+func startCameraBox(t *testing.T, config string) (p *testkit.Process, page string, status func() cameraBoxStatus) {
 	t.Helper()
-	page := testkit.FreeTCP(t)
+	page = testkit.FreeTCP(t)
 	file := filepath.Join(t.TempDir(), "gantryd.yaml")
 	if err := os.WriteFile(file, []byte("http: "+page+"\n"+config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p = testkit.Start(t, testkit.Bin(t, "gantryd"), "--config", file)
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	return p, func() (st cameraBoxStatus) {
+	return p, page, func() (st cameraBoxStatus) {
 		res, err := client.Get("http://" + page + "/api/v1/status")
 		if err != nil {
 			return st
@@ -64,6 +65,22 @@ func clip(t *testing.T, bFrames int) string {
 		t.Fatalf("%v %s", err, out)
 	}
 	return path
+}
+
+// snapshot fetches the box's newest picture.
+func snapshot(t *testing.T, page string, width int) {
+	t.Helper()
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(fmt.Sprintf("http://%s/snapshot.jpg?width=%d", page, width))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer res.Body.Close()
+	img, err := jpeg.Decode(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || img.Bounds().Dx() != width || img.Bounds().Dy() != width*9/16 {
+		t.Errorf("snapshot: %s %v", res.Status, err)
+	}
 }
 
 // watch receives pictures as a viewer does and returns them as a byte stream.
@@ -112,7 +129,7 @@ uplinks:
 		return err == nil
 	})
 	for _, transport := range []string{"tcp", "udp"} {
-		box, status := startCameraBox(t, fmt.Sprintf(`
+		box, page, status := startCameraBox(t, fmt.Sprintf(`
 video: {source: rtsp, rtsp: {url: "rtsp://%s/stream", user: cam, password: secret, transport: %s}}
 audio: {source: input}
 uplinks:
@@ -134,6 +151,10 @@ uplinks:
 		st := status()
 		if len(got) < 75 || len(st.Uplinks) != 1 || st.Uplinks[0].Pictures != "passed through" || st.Uplinks[0].Codecs != "H264, opus" || st.Encoder.Name != "" || st.Video.Decoding {
 			t.Errorf("%s: %d pictures, %+v", transport, len(got), st)
+		}
+		snapshot(t, page, 160) // decoded for it alone
+		if st := status(); st.Encoder.Name != "" {
+			t.Errorf("%s is open for a snapshot", st.Encoder.Name)
 		}
 		box.Signal(syscall.SIGINT)
 		if code := box.Exits(20 * time.Second); code != 0 {
@@ -166,7 +187,7 @@ func evenPort(t *testing.T) int {
 // A source with B-frames is coded anew for the destination that takes none and passed through to the one that does, and the box says so.
 func TestBFrames(t *testing.T) {
 	base, folder := startRelay(t), t.TempDir()
-	_, status := startCameraBox(t, fmt.Sprintf(`
+	_, page, status := startCameraBox(t, fmt.Sprintf(`
 video: {source: file, file: {path: %s}}
 uplinks:
   - {name: relay, whip: {url: %s/whip/b}}
@@ -178,6 +199,7 @@ uplinks:
 			t.Fatal("a B slice reached the viewer")
 		}
 	}
+	snapshot(t, page, 320)
 	st := status()
 	ways := map[string]string{}
 	for _, u := range st.Uplinks {
@@ -208,7 +230,7 @@ func TestCameraVanishes(t *testing.T) {
 	}
 	running := camera()
 	base := startRelay(t)
-	_, status := startCameraBox(t, fmt.Sprintf(`
+	_, _, status := startCameraBox(t, fmt.Sprintf(`
 video: {source: rtsp, rtsp: {url: "rtsp://%s/h264", user: cam, password: secret}}
 audio: {source: input}
 encoder: {bitrate: 800k}

@@ -155,6 +155,11 @@ func (c *capture) decoded(f *media.Frame) {
 		f.Release()
 		return
 	}
+	if !c.tracks.encodes() { // a snapshot
+		c.split.show(f)
+		f.Release()
+		return
+	}
 	c.split.put(f, cut)
 }
 
@@ -167,9 +172,10 @@ func (c *capture) stand(f *media.Frame, cut bool) func() {
 		if direct {
 			c.pass.slot.put(f.Retain(), every || slices.Contains(some, sourceRID))
 		}
-		if !direct || c.tracks.needPictures() {
+		if !direct || c.tracks.encodes() {
 			c.split.give(f, every, some)
 		} else {
+			c.split.show(f)
 			f.Release()
 		}
 	}

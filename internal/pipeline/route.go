@@ -93,8 +93,8 @@ func (t *tracks) leave(name string) {
 	delete(t.routes, name)
 }
 
-// needPictures tells whether a destination gets something else than the source's own packets.
-func (t *tracks) needPictures() bool {
+// encodes tells whether a destination gets something else than the source's own packets.
+func (t *tracks) encodes() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range t.routes {
@@ -102,6 +102,16 @@ func (t *tracks) needPictures() bool {
 			return true
 		}
 	}
+	return false
+}
+
+// needPictures tells whether somebody needs pictures of a source that comes coded.
+func (t *tracks) needPictures() bool {
+	if t.encodes() {
+		return true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return t.looks > 0
 }
 

@@ -18,6 +18,7 @@ type splitter struct {
 	mu    sync.Mutex
 	slots []*slot // the first is the main encode's
 	step  step
+	peeks []chan *media.Frame // of those who want to see the next picture
 }
 
 // A step is what brings encodes back into step.
@@ -66,6 +67,7 @@ func (s *splitter) put(f *media.Frame, cut bool) {
 
 // give takes over f, which becomes a key frame in every rendition or in some.
 func (s *splitter) give(f *media.Frame, every bool, some []string) {
+	s.show(f)
 	every = s.keep(f.PTS, every, len(some) > 0) || every
 	slots := s.all()
 	for _, further := range slots[1:] {
