@@ -1,6 +1,7 @@
 // Package linkrate turns what a sender's protocol reports into how many bits a second the path carries: down within a second of
-// congestion, back up within ten after it ends. An Estimator works from counters (SRT's statistics, TCP's), a Packets from the
-// arrival of each packet (WebRTC's transport-wide congestion control), which tells more.
+// congestion, back up within ten after it ends. One control holds the rate, and two sensors tell it of the path: an Estimator
+// sees counters (SRT's statistics, TCP's), a Packets the arrival of each packet (WebRTC's transport-wide congestion control),
+// which tells more.
 //
 // It holds no clock and knows no protocol: time and counters are in the samples.
 package linkrate
@@ -11,19 +12,14 @@ import "time"
 const SampleEvery = 100 * time.Millisecond
 
 const (
-	window       = 500 * time.Millisecond // over which rates and losses are measured
-	react        = 150 * time.Millisecond // from a step down until less is sent; of a long round trip, no more is waited for
-	holdUp       = 1500 * time.Millisecond
-	minRTTMemory = 30 * time.Second
-	stepDown     = 0.85 // of what arrives
-	gently       = 0.7  // of what is sent: no further in one step
-	pilesUp      = 0.85 // share of what is sent that arrives, below which it piles up
-	growth       = 0.25 // a second
-	regrowth     = 1.0  // a second, far below what the path carried before
-	lowest       = 150_000
-	someLoss     = 0.08 // share of the packets that are repeats, with a longer round trip: the path is full
-	muchLoss     = 0.3  // the same without: a policer, or too bad a path for the rate
-	someDropped  = 0.02 // share of the packets that are given up
+	lately    = 250 * time.Millisecond // over which the rate of arrival is measured
+	history   = time.Second            // over which losses are
+	slow      = 250 * time.Millisecond // statistics are averages: what a step brings shows late
+	coarse    = 30 * time.Millisecond  // of a longer round trip is no noise
+	lowest    = 150_000
+	repeating = 0.95 // of what arrives, for repeats that are still to come
+	tooLate   = 0.02 // share of packets given up that says that the path is full
+	none      = 1e12 // bit/s: no congestion seen yet, no opinion
 )
 
 // A Sample is what the statistics say at one moment; counters add up over the connection.
@@ -39,73 +35,80 @@ type Sample struct {
 	Dropped  uint64 // packets given up, for that or for a full queue
 }
 
-// An Estimator serves one connection. One goroutine uses it.
+// An Estimator serves one connection. One goroutine uses it. A queue on the way shows in the round trip, and where that is not
+// measured while much is lost, in what piles up here.
 type Estimator struct {
 	Latency time.Duration // the connection's: what is buffered longer arrives too late
 
-	history []Sample // of the last window, oldest first
-	minRTT  time.Duration
-	minAt   time.Duration
-	target  float64 // bit/s; 0: no congestion seen yet, no opinion
-	suspect bool    // the last sample was bad
-	before  float64 // bit/s that were sent when congestion began
-	stepped time.Duration
-	bad     time.Duration // when congestion was last seen
+	control control
+	base    trough // of round trips
+	history []Sample
 }
 
 // Next takes a sample and returns how many bit/s the path carries, 0 while there is no reason to hold back.
 func (e *Estimator) Next(s Sample) int {
+	if e.history == nil {
+		e.control = newControl(none, lowest, none, coarse, slow)
+	}
 	e.history = append(e.history, s)
-	for len(e.history) > 2 && s.At-e.history[1].At >= window {
+	for len(e.history) > 2 && s.At-e.history[1].At >= history {
 		e.history = e.history[1:]
 	}
-	if s.RTT > 0 && (e.minRTT == 0 || s.RTT < e.minRTT || s.At-e.minAt > minRTTMemory) {
-		e.minRTT, e.minAt = s.RTT, s.At
+	if s.RTT > 0 {
+		e.base.put(s.At, s.RTT)
 	}
+	carried := e.arrived(s, carrying)
+	n := len(e.history)
+	before, earlier := e.history[max(0, n-2)], e.history[max(0, n-3)]
+	// The round trip is measured with each answer; what is given up leaves without one.
+	heard := s.RTT != before.RTT || s.Pending == 0 || got(s) > got(before) && s.Dropped == before.Dropped
+	if heard && e.control.heard(s.At) {
+		e.history = append(e.history[:0], s)
+	}
+	e.control.look(s.At, s.Pending > 0, carried)
+	if heard && s.At-e.history[0].At >= lately {
+		// What the peer gave up as too late counts as arrived, and repeats take room that new packets would need.
+		lost := e.lost(s)
+		arrives := repeating * (1 - lost) * min(e.arrived(s, lately), carried)
+		e.control.step(s.At, sight{queue: e.queue(s, before, earlier), lost: lost, arrives: arrives, carried: carried, rtt: s.RTT})
+	}
+	if e.control.target == none {
+		return 0
+	}
+	return int(e.control.target)
+}
+
+// got returns the bytes that the peer has.
+func got(s Sample) int64 { return int64(s.Bytes) - int64(s.Pending) - int64(s.Lost) }
+
+// queue returns the s that everything waits on the way: the least of some samples, as single late answers are this machine's.
+func (e *Estimator) queue(s, before, earlier Sample) float64 {
+	wait := func(s Sample) time.Duration {
+		return max(s.RTT-e.base.least(), s.Buffered-2*s.RTT-e.Latency/2, 0)
+	}
+	return min(wait(s), wait(before), wait(earlier)).Seconds()
+}
+
+// lost returns the share of packets that did not come at first; those given up count as many.
+func (e *Estimator) lost(s Sample) float64 {
 	first := e.history[0]
-	d := (s.At - first.At).Seconds()
-	if d < window.Seconds()/2 {
-		return int(e.target)
+	packets := float64(s.Packets - first.Packets)
+	if packets < 20 {
+		return 0
 	}
-	sent := float64(s.Bytes-first.Bytes) * 8 / d
-	arrived := max(0, sent-float64(int64(s.Lost-first.Lost)+int64(s.Pending)-int64(first.Pending))*8/d)
-	packets := max(float64(s.Packets-first.Packets), 1)
-	repeats, dropped := float64(s.Repeats-first.Repeats)/packets, float64(s.Dropped-first.Dropped)/packets
-	longer := s.RTT > e.minRTT+e.minRTT/4+10*time.Millisecond
-	// Packets wait somewhere on the way; or they pile up here. Loss alone makes them wait here too, without piling up.
-	queued := s.RTT > 2*e.minRTT+e.Latency/3 || arrived < pilesUp*sent && s.Buffered > e.minRTT+e.Latency/2+20*time.Millisecond
-	lossy := repeats > muchLoss || longer && repeats > someLoss || dropped > someDropped
-	switch {
-	case (queued || lossy) && repeats < muchLoss && s.RTT < first.RTT-first.RTT/20: // what waits becomes less: enough for now
-		e.bad = s.At
-	case (queued || lossy) && !e.suspect: // a stall of this machine looks the same, once
-		e.suspect = true
-		return int(e.target)
-	case queued || lossy:
-		if s.At-e.bad > holdUp {
-			e.before = sent
-		}
-		e.bad = s.At
-		// What arrived over the window is too high while the window reaches back to better times, so the next steps, if
-		// needed, follow it down at once. Repeats take room on the path that is not there for new packets, and the more are
-		// needed the further it is from enough; a step for that waits for the one before to show.
-		next := arrived * stepDown * (1 - repeats/2)
-		if e.target != 0 && next >= e.target {
-			if s.At-e.stepped < min(s.RTT, react)+react {
-				break
-			}
-			next = max(e.target*stepDown*(1-repeats), min(e.target*stepDown, sent*gently))
-		}
-		e.target, e.stepped = max(next, lowest), s.At
-	case e.target != 0 && s.At-e.bad > holdUp:
-		step := s.At - e.history[len(e.history)-2].At
-		grow := growth
-		if e.target < e.before/2 {
-			grow = regrowth
-		}
-		e.target += e.target * grow * step.Seconds()
-		e.target = min(e.target, 2*arrived+1_000_000) // not beyond what has been tried
+	lost := float64(s.Repeats-first.Repeats) / packets
+	if float64(s.Dropped-first.Dropped)/packets > tooLate {
+		lost = max(lost, mostRandom)
 	}
-	e.suspect = queued || lossy
-	return int(e.target)
+	return lost
+}
+
+// arrived returns the bit/s that arrived over the last d.
+func (e *Estimator) arrived(s Sample, d time.Duration) float64 {
+	for i := len(e.history) - 1; i >= 0; i-- {
+		if first := e.history[i]; s.At-first.At >= d || i == 0 && s.At > first.At {
+			return max(0, float64(got(s)-got(first))*8/(s.At-first.At).Seconds())
+		}
+	}
+	return 0
 }

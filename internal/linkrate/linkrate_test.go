@@ -69,3 +69,42 @@ func TestEstimatorHasNoOpinionOnAGoodLink(t *testing.T) {
 		}
 	}
 }
+
+// Three seconds without an answer, while what waits is given up: at the floor within one second, and back within ten.
+func TestEstimatorOutage(t *testing.T) {
+	const ceiling = 4e6
+	e := linkrate.Estimator{Latency: 200 * time.Millisecond}
+	var sent, pending, lost float64 // bytes
+	encoder := float64(ceiling)
+	rtt := 40 * time.Millisecond
+	var down, up time.Duration
+	for at := linkrate.SampleEvery; at < 30*time.Second; at += linkrate.SampleEvery {
+		n := encoder / 8 * linkrate.SampleEvery.Seconds()
+		sent += n
+		out := at > 10*time.Second && at <= 13*time.Second
+		if out {
+			pending += n
+			if limit := ceiling / 8 * 0.2; pending > limit {
+				lost, pending = lost+pending-limit, limit
+			}
+		} else {
+			pending = n / 4
+			rtt = 40*time.Millisecond + time.Duration(at%7)
+		}
+		got := e.Next(linkrate.Sample{At: at, RTT: rtt, Buffered: 33 * time.Millisecond, Bytes: uint64(sent), Pending: uint64(pending),
+			Packets: uint64(sent / 1316), Lost: uint64(lost), Dropped: uint64(lost / 1316)})
+		if got > 0 {
+			encoder = min(ceiling, float64(got))
+		}
+		if at > 10*time.Second && down == 0 && encoder <= 200_000 {
+			down = at - 10*time.Second
+		}
+		if at > 13*time.Second && up == 0 && encoder == ceiling {
+			up = at - 13*time.Second
+		}
+	}
+	if down == 0 || down > time.Second || up == 0 || up > 10*time.Second {
+		t.Errorf("down after %v, up after %v", down, up)
+	}
+	t.Logf("down after %v, up after %v", down, up)
+}
