@@ -5,8 +5,8 @@ import "time"
 // How the video bitrate follows what the destinations can carry.
 const (
 	headroom = 0.95                    // share of a path's capacity that media may fill
-	climb    = 0.35                    // growth a second, once a path carries more again
-	patience = time.Second             // how long after a fall before it climbs
+	climb    = 0.9                     // growth a second, once a path carries more again: the Senders' estimates are the careful ones
+	patience = 500 * time.Millisecond  // how long after a fall before it climbs
 	grain    = 0.02                    // smaller steps up are not worth telling the encoder
 	stride   = 100 * time.Millisecond  // steps up are this far apart
 	longStep = 1500 * time.Millisecond // a longer gap between calls counts as this: nobody climbs while asleep
