@@ -10,6 +10,7 @@ import (
 	"github.com/bluenviron/gortmplib"
 	"github.com/bluenviron/gortmplib/pkg/codecs"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/av1"
+	mch264 "github.com/bluenviron/mediacommon/v2/pkg/codecs/h264"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h265"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/mpeg4audio"
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/opus"
@@ -95,6 +96,10 @@ func videoCodec(c media.Codec, au []byte) (codecs.Codec, error) {
 		if !sets.Complete() {
 			return nil, errors.New("the key frame has no SPS and PPS")
 		}
+		var sps mch264.SPS
+		if err := sps.Unmarshal(sets.SPS()); err != nil { // the library would panic
+			return nil, fmt.Errorf("the key frame's SPS: %w", err)
+		}
 		return &codecs.H264{SPS: sets.SPS(), PPS: sets.PPS()}, nil
 	case media.H265:
 		out := &codecs.H265{}
@@ -110,6 +115,10 @@ func videoCodec(c media.Codec, au []byte) (codecs.Codec, error) {
 		}
 		if out.VPS == nil || out.SPS == nil || out.PPS == nil {
 			return nil, errors.New("the key frame has no VPS, SPS and PPS")
+		}
+		var sps h265.SPS
+		if err := sps.Unmarshal(out.SPS); err != nil {
+			return nil, fmt.Errorf("the key frame's SPS: %w", err)
 		}
 		return out, nil
 	}
