@@ -63,6 +63,7 @@ type Publisher struct {
 	Protocol string // "whip", "srt", "rtmp"
 	Remote   string // address and port
 	Priority int    // the highest live one is forwarded; among equals the newest
+	Layer    string // of which layer of the stream these are the pictures; relay/ingest makes one Publisher of several, for the Hub
 	// Feedback takes what subscribers want of the publisher, in terms of its own Tracks. It is called with the Stream locked: it must not block or call back.
 	Feedback func(media.Feedback)
 }

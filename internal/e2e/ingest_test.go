@@ -70,15 +70,21 @@ func ports(t *testing.T, base string) (p struct{ SRT, RTMP int }) {
 	return p
 }
 
-// What FFmpeg publishes with AAC over SRT and RTMP, Chromium plays with the sound that was sent.
+// What FFmpeg publishes with AAC over SRT and RTMP, and what the relay fetches over RTSP, Chromium plays with the sound that was sent.
 // (WHIP's is in TestChromiumPlaysTheDemo.)
 func TestChromiumPlaysOtherIngests(t *testing.T) {
-	base := startRelayAt(t, testkit.Bin(t, "gantry-relay"), "--srt", ":0", "--rtmp", ":0")
+	camera := startCamera(t)
+	file := filepath.Join(t.TempDir(), "relay.yaml")
+	if err := os.WriteFile(file, []byte(fmt.Sprintf("pull: [{name: rtsp, url: %q}]\n", camera)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	publishFFmpeg(t, "rtsp", camera)
+	base := startRelayAt(t, testkit.Bin(t, "gantry-relay"), "--config", file, "--srt", ":0", "--rtmp", ":0")
 	p := ports(t, base)
 	publishFFmpeg(t, "mpegts", fmt.Sprintf("srt://127.0.0.1:%d?streamid=srt", p.SRT))
 	publishFFmpeg(t, "flv", fmt.Sprintf("rtmp://127.0.0.1:%d/live/rtmp", p.RTMP))
 	var page *chromium.Page
-	for _, stream := range []string{"srt", "rtmp"} {
+	for _, stream := range []string{"srt", "rtmp", "rtsp"} {
 		if address := base + "/play/" + stream; page == nil {
 			page = chromium.Open(t, chromium.Options{}, address)
 		} else {

@@ -177,3 +177,29 @@ func TestChromiumPublishesLayers(t *testing.T) {
 		t.Errorf("%d freezes at four changes", n)
 	}
 }
+
+// FFmpeg sends two sizes of a picture, one over SRT and one over RTMP, which simulcastId makes layers of one stream; Chromium plays the
+// larger, the one that it asks for, and the smaller when the larger's feed dies.
+func TestFeedsAsLayers(t *testing.T) {
+	base := startRelayAt(t, testkit.Bin(t, "gantry-relay"), "--srt", ":0", "--rtmp", ":0")
+	p := ports(t, base)
+	publish := func(size, format, url string, sound ...string) *testkit.Process {
+		args := append([]string{"-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=rate=25:size=" + size, "-f", "lavfi", "-i", "sine=sample_rate=48000", "-t", "90",
+			"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "25", "-map", "0:v"}, sound...)
+		process := testkit.StartCmd(t, exec.Command("ffmpeg", append(args, "-f", format, url)...))
+		t.Cleanup(process.Kill)
+		return process
+	}
+	large := publish("640x360", "mpegts", fmt.Sprintf("srt://127.0.0.1:%d?streamid=two%%3FsimulcastId%%3Dh", p.SRT), "-map", "1:a", "-c:a", "aac")
+	publish("320x180", "flv", fmt.Sprintf("rtmp://127.0.0.1:%d/live/two?simulcastId=l", p.RTMP))
+	page := openPlayer(t, base+"/play/two")
+	page.Wait(30*time.Second, width+` === 640 && `+menu+`.length === 3`, `[`+width+`, `+menu+`.outerHTML]`)
+	for _, c := range []struct{ rid, width string }{{"l", "320"}, {"h", "640"}, {"", "640"}} {
+		if at := chromium.Eval[int](page, pick(c.rid, c.width)); fmt.Sprint(at) != c.width {
+			t.Errorf("layer %q: the picture is %d wide", c.rid, at)
+		}
+	}
+	page.Wait(10*time.Second, player+".stats?.audio?.samples > 48000", player+".stats")
+	large.Kill()
+	page.Wait(20*time.Second, width+" === 320", width)
+}

@@ -6,8 +6,12 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
+	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/av1"
@@ -31,7 +35,7 @@ const faultFor = 10 * time.Second
 // Times are the publisher's own, on any origin, unwrapped. The Feed keeps them rising by track: small steps back are
 // clamped, jumps move the whole timeline so that it goes on where it stood.
 type Feed struct {
-	pub    *relay.Publication
+	pub    sink
 	tracks []track
 	now    func() time.Duration
 
@@ -55,9 +59,10 @@ type track struct {
 	lost  bool   // something is missing before the next access unit
 }
 
-// NewFeed publishes tracks of access units under name. The Feed ends with Close or when Done is closed.
+// NewFeed publishes tracks of access units under name. Feeds that name a layer, and have the same priority, are layers of one
+// picture; ErrLayerTaken says that there is one of that name. The Feed ends with Close or when Done is closed.
 func NewFeed(hub *relay.Hub, name string, p relay.Publisher) (*Feed, error) {
-	pub, err := hub.Publish(name, p)
+	pub, err := publish(hub, name, p)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +73,29 @@ func NewFeed(hub *relay.Hub, name string, p relay.Publisher) (*Feed, error) {
 		f.tracks[i].Track = t
 	}
 	return f, nil
+}
+
+func publish(hub *relay.Hub, name string, p relay.Publisher) (sink, error) {
+	if p.Layer == "" {
+		return hub.Publish(name, p)
+	}
+	return join(hub, name, p)
+}
+
+// ErrLayer: a layer's name is bad.
+var ErrLayer = errors.New("simulcastId: want 1 to 16 letters and digits")
+
+// Describe puts into p what a publisher says of itself in its address or stream id: priority, and as simulcastId which layer of the
+// stream it is, which is named as RIDs are (RFC 8852 §3).
+func Describe(p *relay.Publisher, said url.Values) error {
+	p.Priority, _ = strconv.Atoi(said.Get("priority"))
+	p.Layer = said.Get("simulcastId")
+	if len(p.Layer) > 16 || strings.ContainsFunc(p.Layer, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	}) {
+		return ErrLayer
+	}
+	return nil
 }
 
 // Done is closed when the Hub has ended the publication; Err then says why.

@@ -53,7 +53,8 @@ func ParseStreamID(s string) (StreamID, error) {
 		return bad("longer than 512 bytes, or not UTF-8")
 	}
 	s = strings.TrimSpace(s)
-	if strings.HasPrefix(s, "%23!") { // quoted for a URL by a person, and not unquoted by the encoder (ffmpeg is one)
+	// Quoted for a URL by a person, and not unquoted by the encoder (ffmpeg is one).
+	if strings.HasPrefix(s, "%23!") || !strings.ContainsAny(s, "?:") && strings.Contains(strings.ToLower(s), "%3f") {
 		if plain, err := url.PathUnescape(s); err == nil {
 			s = plain
 		}

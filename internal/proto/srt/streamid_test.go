@@ -33,6 +33,7 @@ func TestParseStreamID(t *testing.T) {
 		{in: "demo?t=c2VjcmV0&e&priority=2&sourceId=cam1&simulcastId=s", stream: "demo", tokens: []string{"c2VjcmV0", "secret"},
 			params: "e=&priority=2&simulcastId=s&sourceId=cam1"},
 		{in: "demo?t=c2VjcmV0LQ==", stream: "demo", tokens: []string{"c2VjcmV0LQ==", "secret-"}},
+		{in: "demo%3FsimulcastId%3Dh%26t%3Dplain!", stream: "demo", tokens: []string{"plain!"}, params: "simulcastId=h"},
 		{in: "demo?token=plain!", stream: "demo", tokens: []string{"plain!"}},
 	} {
 		id, err := srt.ParseStreamID(c.in)

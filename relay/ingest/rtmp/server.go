@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -158,14 +157,17 @@ func (s *Server) open(conn net.Conn) (string, relay.Publisher, *gortmplib.Server
 	if err := rtmp.AcceptConn(); err != nil {
 		return "", p, nil, err
 	}
-	stream, token, priority := Address(rtmp.URL)
-	p.Priority = priority
+	stream, token, said := Address(rtmp.URL)
+	described := ingest.Describe(&p, said)
 	err := func() error {
 		if !rtmp.Publish {
 			return errors.New("this port only takes publishers; play over WHEP")
 		}
 		if !relay.ValidName(stream) {
 			return relay.ErrName
+		}
+		if described != nil {
+			return described
 		}
 		if s.authorize != nil {
 			return s.authorize(token, stream)
@@ -178,9 +180,9 @@ func (s *Server) open(conn net.Conn) (string, relay.Publisher, *gortmplib.Server
 	return stream, p, rtmp, rtmp.AcceptAction()
 }
 
-// Address reads stream name, token and priority from the URL that a client gave. The application "live" and the path
+// Address reads stream name, token and what else was said from the URL that a client gave. The application "live" and the path
 // "v2/pub", which encoders' presets put first, are no part of the name.
-func Address(u *url.URL) (stream, token string, priority int) {
+func Address(u *url.URL) (stream, token string, said url.Values) {
 	path := strings.Trim(u.Path, "/")
 	query := u.RawQuery
 	if u.Fragment != "" {
@@ -195,13 +197,12 @@ func Address(u *url.URL) (stream, token string, priority int) {
 			break
 		}
 	}
-	values, _ := url.ParseQuery(query)
-	token = values.Get("token")
+	said, _ = url.ParseQuery(query)
+	token = said.Get("token")
 	if token == "" {
-		token = values.Get("auth")
+		token = said.Get("auth")
 	}
-	priority, _ = strconv.Atoi(values.Get("priority"))
-	return path, token, priority
+	return path, token, said
 }
 
 // ignore takes what comes of a track and drops it; the library calls a handler whether there is one or not.

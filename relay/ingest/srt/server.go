@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -207,8 +206,8 @@ func (s *Server) serve(ctx context.Context, req gosrt.ConnRequest) {
 		s.play(ctx, cancel, conn, id.Stream, log)
 		return
 	}
-	priority, _ := strconv.Atoi(id.Params.Get("priority"))
-	p := relay.Publisher{Protocol: "srt", Remote: remote, Priority: priority}
+	p := relay.Publisher{Protocol: "srt", Remote: remote}
+	_ = ingest.Describe(&p, id.Params) // check has seen to it
 	err = ingest.ReadTS(conn, s.hub, id.Stream, p, log)
 	if err != nil && !errors.Is(err, io.EOF) {
 		log.Info("SRT caller left", "stream", id.Stream, "reason", err)
@@ -244,6 +243,9 @@ func (s *Server) check(req gosrt.ConnRequest) (srt.StreamID, gosrt.RejectionReas
 	}
 	if !relay.ValidName(id.Stream) {
 		return id, gosrt.REJX_BAD_REQUEST, relay.ErrName
+	}
+	if err := ingest.Describe(&relay.Publisher{}, id.Params); err != nil && !id.Play {
+		return id, gosrt.REJX_BAD_REQUEST, err
 	}
 	if err := s.permitted(id); err != nil {
 		return id, gosrt.REJX_UNAUTHORIZED, fmt.Errorf("stream %s: %w", id.Stream, err)
