@@ -56,10 +56,11 @@ type Peer struct {
 	control bool
 
 	mu     sync.Mutex
-	routed netip.AddrPort // whose SRTCP the socket hands to us
+	routed netip.AddrPort // whose SRTCP and checks the socket hands to us
 	open   *srtp.Context
 	plain  []byte
 	conn   *ice.Conn
+	checks checks
 }
 
 // NewPeer makes a Peer and gathers its candidates. The caller runs it, or closes it.
@@ -186,6 +187,9 @@ func (p *Peer) run(remote Parameters) error {
 	p.mu.Lock()
 	p.conn = conn
 	p.mu.Unlock()
+	if err := p.expect(remote); err != nil {
+		return err
+	}
 	for _, c := range remote.Candidates {
 		p.AddCandidate(c)
 	}
@@ -241,6 +245,29 @@ func (p *Peer) run(remote Parameters) error {
 	}
 }
 
+// expect notes what checks of remote must show from now on.
+func (p *Peer) expect(remote Parameters) error {
+	if p.port.cfg.Lite {
+		return nil // the agent has no other sign of the peer's life
+	}
+	ufrag, pwd, err := p.agent.GetLocalUserCredentials()
+	if err != nil {
+		return fmt.Errorf("read ICE credentials: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.checks = checks{username: ufrag + ":" + remote.Ufrag, password: pwd, control: p.control}
+	return nil
+}
+
+// checked answers a check that came from the selected address, if the agent need not see it.
+func (p *Peer) checked(b []byte, from netip.AddrPort) []byte {
+	p.mu.Lock()
+	c := p.checks
+	p.mu.Unlock()
+	return c.answer(b, from)
+}
+
 // Restart begins a new ICE generation with the peer's new credentials and returns ours. Media goes on to the old address
 // until the new pair is selected.
 func (p *Peer) Restart(remote Parameters) (Parameters, error) {
@@ -255,6 +282,9 @@ func (p *Peer) Restart(remote Parameters) (Parameters, error) {
 	}
 	if err := p.agent.SetRemoteCredentials(remote.Ufrag, remote.Pwd); err != nil {
 		return Parameters{}, fmt.Errorf("restart ICE: %w", err)
+	}
+	if err := p.expect(remote); err != nil {
+		return Parameters{}, err
 	}
 	for _, c := range remote.Candidates {
 		p.AddCandidate(c)
@@ -299,7 +329,7 @@ func (p *Peer) pairChanged(_, remote ice.Candidate) {
 	p.events.Path(path)
 }
 
-// route makes the sockets hand addr's SRTCP to us; the zero address ends that.
+// route makes the sockets hand addr's SRTCP and checks to us; the zero address ends that.
 func (p *Peer) route(addr netip.AddrPort) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -311,7 +341,7 @@ func (p *Peer) route(addr netip.AddrPort) {
 			s.route(p.routed, nil)
 		}
 		if addr.IsValid() && s.v4 == addr.Addr().Is4() {
-			s.route(addr, p.received)
+			s.route(addr, p)
 		}
 	}
 	p.routed = addr

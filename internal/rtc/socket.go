@@ -19,8 +19,14 @@ type socket struct {
 	read   sync.Mutex // held while the mux reads
 
 	mu    sync.RWMutex
-	peers map[netip.AddrPort]func([]byte)
+	peers map[netip.AddrPort]taker
 	stun  stunServer
+}
+
+// A taker takes what its peer sends, on the socket's reader: it must not block, nor keep what it is given.
+type taker interface {
+	received(packet []byte)                                     // SRTP or SRTCP
+	checked(packet []byte, from netip.AddrPort) (answer []byte) // STUN; nil leaves it to ICE
 }
 
 // A stunServer is whose answers are taken out on the way too.
@@ -34,7 +40,7 @@ func openSocket(network string, at *net.UDPAddr) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{UDPConn: c, v4: network == "udp4", anchor: -1, peers: map[netip.AddrPort]func([]byte){}}
+	s := &socket{UDPConn: c, v4: network == "udp4", anchor: -1, peers: map[netip.AddrPort]taker{}}
 	s.control(func(fd int) {
 		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 		setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
@@ -140,19 +146,18 @@ func (s *socket) bufferSizes() (receive, send int) {
 	return receive / 2, send / 2
 }
 
-// route hands SRTP and SRTCP from addr to f; nil ends that. f runs on the socket's reader: it must not block, nor keep its
-// argument.
-func (s *socket) route(addr netip.AddrPort, f func([]byte)) {
+// route hands SRTP, SRTCP and STUN from addr to r; nil ends that.
+func (s *socket) route(addr netip.AddrPort, r taker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f == nil {
+	if r == nil {
 		delete(s.peers, addr)
 	} else {
-		s.peers[addr] = f
+		s.peers[addr] = r
 	}
 }
 
-// ReadFromAddrPort returns the next packet that is not a Peer's SRTP or SRTCP. ICE's mux calls it.
+// ReadFromAddrPort returns the next packet that no Peer has taken. ICE's mux calls it.
 func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	s.read.Lock()
 	defer s.read.Unlock()
@@ -167,17 +172,34 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 		if n > 0 && b[0] < 4 && s.answer(addr, b[:n]) {
 			continue
 		}
-		if n > 0 && b[0] >= 128 && b[0] < 192 { // RTP or RTCP, RFC 7983 §7
-			s.mu.RLock()
-			f := s.peers[addr]
-			s.mu.RUnlock()
-			if f != nil {
-				f(b[:n])
-				continue
-			}
+		if n > 0 && s.take(addr, b[:n]) {
+			continue
 		}
 		return n, addr, nil
 	}
+}
+
+// take gives b to the Peer whose address it comes from, and tells whether that is all (RFC 7983 §7).
+func (s *socket) take(addr netip.AddrPort, b []byte) bool {
+	check, media := b[0] < 4, b[0] >= 128 && b[0] < 192
+	if !check && !media {
+		return false
+	}
+	s.mu.RLock()
+	r := s.peers[addr]
+	s.mu.RUnlock()
+	switch {
+	case r == nil:
+		return false
+	case media:
+		r.received(b)
+		return true
+	}
+	answer := r.checked(b, addr)
+	if answer != nil {
+		_, _ = s.WriteToAddrPort(answer, addr) // lost, it is asked for again
+	}
+	return answer != nil
 }
 
 // hearSTUN has what a STUN server answers handed to hear, which must not keep it; the zero address ends that.

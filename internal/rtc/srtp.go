@@ -67,6 +67,7 @@ func (k Keys) OpenRTCP() (*srtp.Context, error) {
 // A Sealer encrypts the RTP packets of one session. One goroutine uses it at a time: its scratch space is its own, so that
 // sealing allocates nothing.
 type Sealer struct {
+	tag  int // bytes
 	gcm  cipher.AEAD
 	salt [16]byte
 	iv   [16]byte
@@ -98,12 +99,13 @@ func (k Keys) Sealer() (*Sealer, error) {
 		if s.gcm, err = cipher.NewGCM(block); err != nil {
 			return nil, fmt.Errorf("make SRTP cipher: %w", err)
 		}
+		s.tag = s.gcm.Overhead()
 	case dtls.SRTP_AES128_CM_HMAC_SHA1_80:
 		auth, err := derive(k.localKey, k.localSalt, 1, sha1.Size)
 		if err != nil {
 			return nil, err
 		}
-		s.block, s.mac = block, hmac.New(sha1.New, auth)
+		s.block, s.mac, s.tag = block, hmac.New(sha1.New, auth), 10
 	default:
 		return nil, fmt.Errorf("SRTP profile %v is not supported", k.Profile)
 	}
@@ -111,12 +113,7 @@ func (k Keys) Sealer() (*Sealer, error) {
 }
 
 // Overhead returns how many bytes Seal adds to a packet.
-func (s *Sealer) Overhead() int {
-	if s.gcm != nil {
-		return s.gcm.Overhead()
-	}
-	return 10
-}
+func (s *Sealer) Overhead() int { return s.tag }
 
 // Seal appends payload, encrypted, and the authentication tag to header, a whole RTP header, and returns the SRTP packet. The
 // room must be there: header's capacity is at least len(header)+len(payload)+Overhead(). payload stays as it is unless it
@@ -146,7 +143,7 @@ func (s *Sealer) Seal(header, payload []byte, ssrc uint32, index uint64) []byte 
 	s.mac.Write(packet)
 	binary.BigEndian.PutUint32(s.roc[:], uint32(index>>16))
 	s.mac.Write(s.roc[:])
-	return append(packet, s.mac.Sum(s.sum[:0])[:10]...)
+	return append(packet, s.mac.Sum(s.sum[:0])[:s.tag]...)
 }
 
 // derive is the key derivation of RFC 3711 §4.3 with a key derivation rate of 0.

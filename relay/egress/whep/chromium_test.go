@@ -65,7 +65,7 @@ func TestChromiumCatchesUp(t *testing.T) {
 	t.Log(chromium.Eval[string](tab, `pc.getStats().then(r => { for (const s of r.values()) if (s.type == "inbound-rtp" && s.kind == "video") return JSON.stringify({
 		delay: s.jitterBufferDelay / s.jitterBufferEmittedCount, target: s.jitterBufferTargetDelay / s.jitterBufferEmittedCount, least: s.jitterBufferMinimumDelay / s.jitterBufferEmittedCount,
 		received: s.framesReceived, decoded: s.framesDecoded, dropped: s.framesDropped, keys: s.keyFramesDecoded, lost: s.packetsLost, nack: s.nackCount, pli: s.pliCount, rtx: s.retransmittedPacketsReceived}); })`))
-	if behind > 500 || behind < 0 {
+	if behind > 500 || behind < -100 { // on a busy machine the browser misjudges the way of the reports that tell it the time
 		t.Errorf("the picture is %.0f ms behind", behind)
 	}
 }

@@ -265,7 +265,7 @@ func (v *viewer) behind() bool { return v.video != nil && v.video.catch.active }
 // attend sees to one viewer's state and sends it what has come. It returns when to come again though nothing comes.
 func (f *fan) attend(v *viewer) time.Duration {
 	again := never
-	if v.session.ctx.Err() != nil {
+	if v.session.over.Load() {
 		return again // its leave is on the way
 	}
 	if v.refused {

@@ -29,6 +29,7 @@ type session struct {
 
 	cancel context.CancelCauseFunc
 	ctx    context.Context
+	over   atomic.Bool // ctx has ended; asked for in each round of the fan
 	done   chan struct{}
 	start  sync.Once
 	viewer atomic.Pointer[viewer]
@@ -62,7 +63,11 @@ type Quality struct {
 // newSession makes a session for plan; go connects it.
 func (s *Server) newSession(f *fan, who Viewer, log *slog.Logger) (*session, error) {
 	v := &session{server: s, fan: f, who: who, log: log, done: make(chan struct{}), selection: selection{track: -1}}
-	v.ctx, v.cancel = context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
+	v.ctx, v.cancel = ctx, func(err error) {
+		v.over.Store(true)
+		cancel(err)
+	}
 	peer, err := s.port.NewPeer(rtc.Events{Connected: v.connected, Path: v.moved, RTCP: v.hear})
 	if err != nil {
 		return nil, err
