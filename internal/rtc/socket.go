@@ -14,9 +14,11 @@ import (
 // it passes no queue and no goroutine of ICE.
 type socket struct {
 	*net.UDPConn
-	v4     bool
-	anchor int        // keeps the group of sender sockets together; -1: there is none
-	read   sync.Mutex // held while the mux reads
+	v4   bool
+	raw  syscall.RawConn
+	out  postbox    // also keeps the group of sender sockets together
+	read sync.Mutex // held while the mux reads
+	in   datagram
 
 	mu    sync.RWMutex
 	peers map[netip.AddrPort]taker
@@ -40,14 +42,17 @@ func openSocket(network string, at *net.UDPAddr) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{UDPConn: c, v4: network == "udp4", anchor: -1, peers: map[netip.AddrPort]taker{}}
+	s := &socket{UDPConn: c, v4: network == "udp4", out: postbox{fd: -1}, peers: map[netip.AddrPort]taker{}}
+	s.in.read = s.in.receive
+	if s.raw, err = c.SyscallConn(); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
 	s.control(func(fd int) {
 		setBuffer(fd, unix.SO_RCVBUFFORCE, unix.SO_RCVBUF)
 		setBuffer(fd, unix.SO_SNDBUFFORCE, unix.SO_SNDBUF)
 	})
-	if err := s.group(); err != nil {
-		s.anchor = -1 // senders share this socket's descriptor, which costs more
-	}
+	s.group()
 	return s, nil
 }
 
@@ -62,25 +67,27 @@ func setBuffer(fd, force, option int) {
 // packet that leaves the send buffer: a fifth of the relay's time at a hundred viewers. The address is taken without
 // SO_REUSEPORT, so that a second relay cannot have it, and shared after that; a filter gives all that arrives to the socket
 // that was first, which is this one.
-func (s *socket) group() error {
+// Where that cannot be, senders share this socket's descriptor, which costs more.
+func (s *socket) group() {
 	var err error
 	s.control(func(fd int) { err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
 	if err != nil {
-		return err
-	}
-	if s.anchor, err = s.join(); err != nil {
-		return err
+		return
 	}
 	first := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
 	program := unix.SockFprog{Len: 1, Filter: &first[0]}
-	s.control(func(fd int) {
-		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &program)
-	})
-	if err != nil {
-		_ = unix.Close(s.anchor)
-		s.control(func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0) })
+	fd, err := s.join()
+	if err == nil {
+		s.control(func(fd int) {
+			err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &program)
+		})
+		if err == nil {
+			s.out.fd = fd
+			return
+		}
+		_ = unix.Close(fd)
 	}
-	return err
+	s.control(func(fd int) { _ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 0) })
 }
 
 // join opens a socket at the same address that receives nothing.
@@ -110,7 +117,7 @@ func (s *socket) join() (fd int, err error) {
 
 // sender returns a descriptor to send by. The caller closes it.
 func (s *socket) sender() (fd int, err error) {
-	if s.anchor >= 0 {
+	if s.out.open() {
 		if fd, err = s.join(); err == nil {
 			return fd, nil
 		}
@@ -123,17 +130,12 @@ func (s *socket) sender() (fd int, err error) {
 
 // Close closes s and what belongs to it.
 func (s *socket) Close() error {
-	if s.anchor >= 0 {
-		_ = unix.Close(s.anchor)
-		s.anchor = -1
-	}
+	s.out.close()
 	return s.UDPConn.Close()
 }
 
 func (s *socket) control(f func(fd int)) {
-	if raw, err := s.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
-	}
+	_ = s.raw.Control(func(fd uintptr) { f(int(fd)) })
 }
 
 // bufferSizes returns what the kernel granted, in bytes of payload.
@@ -162,8 +164,14 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	s.read.Lock()
 	defer s.read.Unlock()
 	for {
-		n, addr, err := s.ReadFromUDPAddrPort(b)
+		s.in.buf = b
+		err := s.raw.Read(s.in.read)
+		if err == nil {
+			err = s.in.err
+		}
+		n, addr := s.in.n, s.in.from()
 		if err != nil {
+			n, addr = 0, netip.AddrPort{}
 			if errors.Is(err, syscall.ECONNREFUSED) {
 				continue // an ICMP answer to one peer is no fault of the socket
 			}
@@ -221,9 +229,15 @@ func (s *socket) answer(from netip.AddrPort, b []byte) bool {
 	return true
 }
 
-// WriteToAddrPort is WriteToUDPAddrPort under the name that ICE's mux looks for.
+// WriteToAddrPort sends one packet; ICE's mux calls it. Where the socket is full the caller waits.
 func (s *socket) WriteToAddrPort(b []byte, addr netip.AddrPort) (int, error) {
-	return s.WriteToUDPAddrPort(b, addr)
+	if addr.Addr().Zone() == "" && (addr.Addr().Is4() || addr.Addr().Is4In6()) == s.v4 {
+		to := UDPPath(addr)
+		if s.out.send(b, &to) == nil {
+			return len(b), nil
+		}
+	}
+	return s.WriteToUDPAddrPort(b, addr) // which finds out what was wrong
 }
 
 // ReadFrom is ReadFromAddrPort for who knows net.Addr only.
