@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -226,27 +227,77 @@ func ignore(r *gortmplib.Reader, t *gortmplib.Track) {
 
 // publish reads tracks and media until the connection or the publication ends.
 func (s *Server) publish(conn net.Conn, rtmp *gortmplib.ServerConn, stream string, p relay.Publisher, log *slog.Logger) error {
-	r := &gortmplib.Reader{Conn: rtmp}
+	pub := &publication{server: s, conn: conn, stream: stream, publisher: p, log: log, release: func() {}}
+	defer func() { pub.release() }()
+	for from := watch(rtmp); ; {
+		if err := pub.read(from); !errors.Is(err, errChanged) {
+			return err
+		}
+		log.Info("RTMP publisher changes its tracks", "stream", stream)
+	}
+}
+
+// A publication is what one connection publishes, through all changes of its tracks.
+type publication struct {
+	server    *Server
+	conn      net.Conn
+	stream    string
+	publisher relay.Publisher
+	log       *slog.Logger
+	feed      *ingest.Feed // nil before the tracks are known
+	release   func()       // closes the feed
+}
+
+// read reads tracks and media until they change, which is errChanged, or the connection or the feed ends.
+func (p *publication) read(from *watched) error {
+	if err := p.conn.SetDeadline(time.Now().Add(idleTimeout)); err != nil {
+		return err
+	}
+	r := &gortmplib.Reader{Conn: from}
 	if err := r.Initialize(); err != nil {
 		return fmt.Errorf("find the tracks: %w", err)
 	}
-	var feed *ingest.Feed
-	sets := map[int][][]byte{} // parameter sets by track, which RTMP tells apart from the media
+	tracks, sets, err := p.choose(r)
+	if err != nil {
+		return err
+	}
+	if err := p.enter(tracks); err != nil {
+		return err
+	}
+	for i, sets := range sets {
+		p.feed.Video(i, 0, 0, sets)
+	}
+	for {
+		if err := p.conn.SetDeadline(time.Now().Add(idleTimeout)); err != nil {
+			return err
+		}
+		if err := r.Read(); err != nil {
+			if gone := p.feed.Err(); gone != nil {
+				return gone
+			}
+			return err
+		}
+	}
+}
+
+// choose takes the tracks that can be carried, and returns the parameter sets of each that RTMP tells apart from the media.
+func (p *publication) choose(r *gortmplib.Reader) (tracks []media.Track, sets map[int][][]byte, err error) {
+	sets = map[int][][]byte{}
 	for _, t := range r.Tracks() {
-		i := len(p.Tracks)
-		video := func(pts, dts time.Duration, au [][]byte) { feed.Video(i, pts, dts, au) }
+		i := len(tracks)
+		video := func(pts, dts time.Duration, au [][]byte) { p.feed.Video(i, pts, dts, au) }
 		switch c := t.Codec.(type) {
 		case *codecs.H264:
-			p.Tracks = append(p.Tracks, media.Track{Codec: media.H264, ClockRate: 90000})
+			tracks = append(tracks, media.Track{Codec: media.H264, ClockRate: 90000})
 			sets[i] = [][]byte{c.SPS, c.PPS}
 			r.OnDataH264(t, video)
 		case *codecs.H265:
-			p.Tracks = append(p.Tracks, media.Track{Codec: media.H265, ClockRate: 90000})
+			tracks = append(tracks, media.Track{Codec: media.H265, ClockRate: 90000})
 			sets[i] = [][]byte{c.VPS, c.SPS, c.PPS}
 			r.OnDataH265(t, video)
 		case *codecs.AV1:
-			p.Tracks = append(p.Tracks, media.Track{Codec: media.AV1, ClockRate: 90000})
-			r.OnDataAV1(t, func(pts time.Duration, tu [][]byte) { feed.AV1(i, pts, tu) })
+			tracks = append(tracks, media.Track{Codec: media.AV1, ClockRate: 90000})
+			r.OnDataAV1(t, func(pts time.Duration, tu [][]byte) { p.feed.AV1(i, pts, tu) })
 		case *codecs.MPEG4Audio:
 			if c.Config == nil {
 				r.OnDataMPEG4Audio(t, func(time.Duration, []byte) {})
@@ -254,50 +305,56 @@ func (s *Server) publish(conn net.Conn, rtmp *gortmplib.ServerConn, stream strin
 			}
 			conf, err := c.Config.Marshal()
 			if err != nil {
-				return fmt.Errorf("AAC configuration: %w", err)
+				return nil, nil, fmt.Errorf("AAC configuration: %w", err)
 			}
-			p.Tracks = append(p.Tracks, media.Track{Codec: media.AAC, ClockRate: c.Config.SampleRate, Channels: c.Config.ChannelCount, Profile: fmt.Sprintf("%x", conf)})
-			r.OnDataMPEG4Audio(t, func(pts time.Duration, au []byte) { feed.Audio(i, pts, au) })
+			tracks = append(tracks, media.Track{Codec: media.AAC, ClockRate: c.Config.SampleRate, Channels: c.Config.ChannelCount, Profile: fmt.Sprintf("%x", conf)})
+			r.OnDataMPEG4Audio(t, func(pts time.Duration, au []byte) { p.feed.Audio(i, pts, au) })
 		case *codecs.Opus:
-			p.Tracks = append(p.Tracks, media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2})
-			r.OnDataOpus(t, func(pts time.Duration, packet []byte) { feed.Audio(i, pts, packet) })
+			tracks = append(tracks, media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2})
+			r.OnDataOpus(t, func(pts time.Duration, packet []byte) { p.feed.Audio(i, pts, packet) })
 		default:
 			ignore(r, t)
-			log.Warn("track left out", "stream", stream, "codec", fmt.Sprintf("%T", c), "reason", "Gantry does not carry it")
+			p.log.Warn("track left out", "stream", p.stream, "codec", fmt.Sprintf("%T", c), "reason", "Gantry does not carry it")
 		}
 	}
-	if len(p.Tracks) == 0 {
-		return ErrNothingUsable
+	if len(tracks) == 0 {
+		return nil, nil, ErrNothingUsable
 	}
-	var err error
-	if feed, err = ingest.NewFeed(s.hub, stream, p); err != nil {
-		return err
-	}
-	defer feed.Close()
-	for i, sets := range sets {
-		feed.Video(i, 0, 0, sets)
-	}
+	return tracks, sets, nil
+}
 
-	ended := make(chan struct{})
-	var watch sync.WaitGroup
-	watch.Go(func() { // a newer publisher, or the Hub, ends the connection
+// enter publishes tracks, unless they are published already.
+func (p *publication) enter(tracks []media.Track) (err error) {
+	changed := p.feed != nil
+	if !changed || !slices.Equal(tracks, p.publisher.Tracks) {
+		p.release()
+		p.release = func() {}
+		p.publisher.Tracks = tracks
+		if p.feed, err = ingest.NewFeed(p.server.hub, p.stream, p.publisher); err != nil {
+			return err
+		}
+		p.hold(p.feed)
+	}
+	if changed {
+		p.feed.Fault("programme", "the publisher changed its tracks while it was sending: viewers wait for the next key frame, and come anew where codecs changed")
+	}
+	return nil
+}
+
+// hold has the end of the feed, by a newer publisher or the Hub, end the connection, until release.
+func (p *publication) hold(f *ingest.Feed) {
+	quit := make(chan struct{})
+	var work sync.WaitGroup
+	work.Go(func() {
 		select {
-		case <-feed.Done():
-			conn.Close()
-		case <-ended:
+		case <-f.Done():
+			p.conn.Close()
+		case <-quit:
 		}
 	})
-	defer watch.Wait()
-	defer close(ended)
-	for {
-		if err := conn.SetDeadline(time.Now().Add(idleTimeout)); err != nil {
-			return err
-		}
-		if err := r.Read(); err != nil {
-			if gone := feed.Err(); gone != nil {
-				return gone
-			}
-			return err
-		}
+	p.release = func() {
+		close(quit)
+		work.Wait()
+		f.Close()
 	}
 }
