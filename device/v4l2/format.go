@@ -39,6 +39,10 @@ func (s *Source) setFormat(sig signal) (layout, kernel.Format, error) {
 		want.Field = uapi.FieldInterlaced
 		got, err = s.dev.SetFormat(s.queue, want)
 	}
+	if err == nil && got.Field == uapi.FieldAlternate { // it has fields only, of half the lines
+		want.Field, want.Height = uapi.FieldAlternate, want.Height/2
+		got, err = s.dev.SetFormat(s.queue, want)
+	}
 	switch {
 	case err != nil:
 		return layout{}, got, fmt.Errorf("set format %v: %w", want, err)
@@ -46,7 +50,7 @@ func (s *Source) setFormat(sig signal) (layout, kernel.Format, error) {
 		return layout{}, got, fmt.Errorf("%s: format %v: %w: the driver takes %v instead", s.dev.Path(), want, device.ErrUnsupported, got)
 	case s.cfg.Width != 0 && (got.Width != want.Width || got.Height != want.Height):
 		return layout{}, got, fmt.Errorf("%s: size %dx%d: %w: %s", s.dev.Path(), want.Width, want.Height, device.ErrUnsupported, s.sizes(sig, l))
-	case fieldwise(got.Field):
+	case fieldwise(got.Field) && (got.Field != uapi.FieldAlternate || got.Height != want.Height || l.coded()):
 		return layout{}, got, fmt.Errorf("%s: %w: it delivers single fields of interlaced pictures", s.dev.Path(), device.ErrUnsupported)
 	}
 	return l, got, nil

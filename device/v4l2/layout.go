@@ -122,6 +122,12 @@ func videoFormat(l layout, f kernel.Format, rate media.Rational, std uapi.Std) m
 		out.Transfer = media.TransferPQ
 	}
 	switch f.Field {
+	case uapi.FieldAlternate:
+		out.Height *= 2
+		out.Field = media.TopFieldFirst
+		if std&uapi.Std525 != 0 {
+			out.Field = media.BottomFieldFirst
+		}
 	case uapi.FieldInterlacedTB:
 		out.Field = media.TopFieldFirst
 	case uapi.FieldInterlacedBT:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	kernel "gantry/internal/v4l2"
+	"gantry/internal/v4l2/uapi"
 	"gantry/media"
 )
 
@@ -14,7 +15,7 @@ const block = 16
 // of the picture: so an encoder can read them where they are. A device that does not do exactly that keeps its format.
 func (s *Source) pad(l layout, format kernel.Format) (kernel.Format, error) {
 	lines := (format.Height + block - 1) / block * block
-	if lines == format.Height || len(format.Planes) != 1 || l.as != media.NV12 && l.as != media.YU12 && l.as != media.P010 {
+	if lines == format.Height || format.Field == uapi.FieldAlternate || len(format.Planes) != 1 || l.as != media.NV12 && l.as != media.YU12 && l.as != media.P010 {
 		return format, nil
 	}
 	want := format

@@ -19,7 +19,8 @@ type run struct {
 	signal signal
 	looked time.Duration // PTS of the picture at which the signal was looked at last
 	done   kernel.Done
-	over   error // why it ended; sticks until the next Start
+	weaver *weaver // nil: the device delivers whole pictures
+	over   error   // why it ended; sticks until the next Start
 }
 
 // A slot is the media.Memory of one buffer.

@@ -163,6 +163,9 @@ func (s *Source) start(ctx context.Context) (media.VideoFormat, error) {
 	}
 	s.run = newRun(queue, l, shown, where)
 	s.run.signal = sig
+	if format.Field == uapi.FieldAlternate {
+		s.run.weaver = newWeaver(shown, s.cfg.Buffers)
+	}
 	if err := queue.EnqueueAll(); err != nil {
 		return media.VideoFormat{}, err
 	}
@@ -221,6 +224,11 @@ func (s *Source) read(ctx context.Context) (*media.Frame, error) {
 			continue
 		}
 		f, err := s.run.next()
+		if f != nil && s.run.weaver != nil {
+			if f = s.run.weaver.add(f, s.run.done.Field); f == nil {
+				continue
+			}
+		}
 		switch {
 		case errors.Is(err, unix.EAGAIN) && ready&kernel.Failed != 0:
 			return nil, unix.EIO // poll complains, and there is nothing to take: it would complain for ever
@@ -306,6 +314,7 @@ func (s *Source) stop(ctx context.Context) error {
 		return nil
 	}
 	queue := s.run.queue
+	s.run.weaver.end()
 	s.run = nil
 	s.past = append(s.past, queue)
 	if err := queue.Close(ctx); err != nil && !errors.Is(err, unix.ENODEV) {

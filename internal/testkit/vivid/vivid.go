@@ -37,6 +37,7 @@ const (
 	T1280x720p25  = 6
 	T1280x720p60  = 9
 	T1920x1080p30 = 12
+	T1920x1080i50 = 13
 )
 
 // Node returns the node that a driver registered under name, such as "vivid-000-vid-cap"; empty when there is none.
