@@ -277,7 +277,9 @@ func TestUSBProbe(t *testing.T) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
-	t.Log(out.String())
+	if t.Failed() {
+		t.Log(out.String())
+	}
 }
 
 // The daemon itself: it starts without its camera, which then is plugged in, with a microphone, into a port that is too slow for it.

@@ -67,14 +67,20 @@ func usbConfig(device, layout string) Config {
 	return cfg
 }
 
-func TestKernelUSBPictures(t *testing.T) {
+func TestKernelUSBPictures(t *testing.T) { testPictures(t, false) }
+
+func TestKernelUSBIsochronous(t *testing.T) { testPictures(t, true) }
+
+func testPictures(t *testing.T, isochronous bool) {
 	vm.Guest(t)
-	usbCamera("A1", func(f usb.Format, n int) []byte {
+	camera := usbCamera("A1", func(f usb.Format, n int) []byte {
 		if f.FourCC == "MJPG" {
 			return jpegOf(f, n)
 		}
 		return grey(f, n)
-	}, format("YUYV", 320, 180, 15, 10), format("MJPG", 640, 360, 30)).Plug(t)
+	}, format("YUYV", 320, 180, 15, 10), format("MJPG", 640, 360, 30))
+	camera.Isochronous = isochronous
+	camera.Plug(t)
 	src := await(t, Open, usbConfig(named+"A1", ""))
 	defer func() { src.Close() }()
 	for _, c := range []struct {
@@ -125,6 +131,37 @@ func TestKernelUSBPictures(t *testing.T) {
 			last = f
 		}
 		last.Release()
+	}
+}
+
+// Pictures of which a part is missing, as on a bad cable, are not delivered; those between them are.
+func TestKernelUSBShortPictures(t *testing.T) {
+	vm.Guest(t)
+	camera := usbCamera("A1", func(f usb.Format, n int) []byte {
+		if n%3 == 2 {
+			return grey(f, n)[:f.Width]
+		}
+		return grey(f, n)
+	}, format("YUYV", 160, 120, 30))
+	camera.Isochronous = true
+	camera.Plug(t)
+	src := await(t, Open, usbConfig(named+"A1", ""))
+	defer src.Close()
+	if _, err := src.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []byte{0, 1, 3, 4, 6, 7} {
+		f, err := src.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.CPU(func(planes [][]byte) error {
+			if got := planes[0][0]; got != want || !bytes.Equal(planes[0], grey(usb.Format{Width: 160, Height: 120}, int(want))) {
+				t.Errorf("picture %d is the camera's %d, want %d whole", i, got, want)
+			}
+			return nil
+		})
+		f.Release()
 	}
 }
 

@@ -2,7 +2,7 @@
 // the kernel's virtual host controller (vhci_hcd), so that the kernel's own uvcvideo and snd-usb-audio find a device, read its
 // descriptors and stream from it, and lose it when it is unplugged.
 //
-// Its pictures come over a bulk endpoint, its sound over an isochronous one. It has no controls and no still pictures.
+// Its pictures come over a bulk or an isochronous endpoint, its sound over an isochronous one. It has no controls and no still pictures.
 //
 // It knows nothing of Gantry's own way to capture.
 package usb
@@ -30,6 +30,8 @@ type Camera struct {
 	Formats         []Format
 	// Picture returns picture n since the stream began, in the format that the driver chose. It is called at the format's rate.
 	Picture func(f Format, n int) []byte
+	// Isochronous sends pictures as most cameras and dongles do, at a guaranteed rate; else they come over a bulk endpoint.
+	Isochronous bool
 	// Sound adds a microphone: a tone of 1 kHz, 48 kHz, two channels, by the same clock as the pictures.
 	Sound bool
 }

@@ -16,7 +16,9 @@ const (
 	streamingInterface = 1
 	soundStreaming     = 3
 
-	maxPayload = 16 << 10
+	maxPayload = 16 << 10 // of a bulk transfer
+	perPacket  = 1024
+	maxPackets = 3 * perPacket // in a microframe
 )
 
 // desc makes a descriptor: its length, then what is given, numbers as bytes, others little-endian by their size.
@@ -98,15 +100,19 @@ func (c *Camera) videoDescriptors() []byte {
 		formats = append(formats, f.descriptors(i+1)...)
 	}
 	const inputHeader = 13
+	endpoints, pipe := 1, desc(endpoint, 0x80|videoEndpoint, 2, uint16(512), 0)
+	if c.Isochronous { // no bandwidth until the host takes the other setting
+		endpoints, pipe = 0, slices.Concat(desc(face, streamingInterface, 1, 1, 14, 2, 0, 0),
+			desc(endpoint, 0x80|videoEndpoint, 5, uint16(perPacket|(maxPackets/perPacket-1)<<11), 1))
+	}
 	return slices.Concat(
 		desc(association, controlInterface, 2, 14, 3, 0, 0),
 		desc(face, controlInterface, 0, 0, 14, 1, 0, 0),
 		desc(classFace, 1, version, uint16(13+len(units)), uint32(48_000_000), 1, streamingInterface), units,
-		desc(face, streamingInterface, 0, 1, 14, 2, 0, 0),
+		desc(face, streamingInterface, 0, endpoints, 14, 2, 0, 0),
 		desc(classFace, 1, len(c.Formats), uint16(inputHeader+len(c.Formats)+len(formats)), 0x80|videoEndpoint, 0, 2, 0, 0, 0, 1,
 			make([]byte, len(c.Formats))),
-		formats,
-		desc(endpoint, 0x80|videoEndpoint, 2, uint16(512), 0))
+		formats, pipe)
 }
 
 // guid is the rest of a format's GUID, after its four characters.
@@ -189,6 +195,8 @@ func (d *dev) control(r *request) ([]byte, bool) {
 		d.halt(uint32(index & 0xf))
 	case kind == 0x01 && index == soundStreaming: // another setting of the interface
 		d.halt(audioEndpoint)
+	case kind == 0x01 && index == streamingInterface:
+		d.halt(videoEndpoint)
 	}
 	return make([]byte, 2), true // set configuration, get status and so on
 }
@@ -231,7 +239,11 @@ func (d *dev) parameters(asked []byte) []byte {
 	}
 	binary.LittleEndian.PutUint32(b[4:], interval)
 	binary.LittleEndian.PutUint32(b[18:], f.frameSize())
-	binary.LittleEndian.PutUint32(b[22:], maxPayload)
+	payload := uint32(maxPayload)
+	if d.camera.Isochronous {
+		payload = maxPackets
+	}
+	binary.LittleEndian.PutUint32(b[22:], payload)
 	binary.LittleEndian.PutUint32(b[26:], 48_000_000)
 	return b
 }

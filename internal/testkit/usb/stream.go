@@ -52,6 +52,9 @@ func (d *dev) submit(r *request) {
 		if r.ep == videoEndpoint {
 			d.streams++
 			stream = d.streamPictures
+			if d.camera.Isochronous {
+				stream = d.streamPackets
+			}
 		}
 		quit, more := p.quit, p.more
 		d.work.Go(func() { stream(quit, more) })
@@ -125,6 +128,51 @@ func (d *dev) streamPictures(quit, more <-chan struct{}) {
 	}
 }
 
+// microframe is the time of one packet.
+const microframe = 125 * time.Microsecond
+
+// streamPackets sends pictures in isochronous packets: what the host does not ask for in time is late, not lost.
+func (d *dev) streamPackets(quit, more <-chan struct{}) {
+	f, interval := d.chosen()
+	clock := time.NewTimer(0)
+	defer clock.Stop()
+	began := time.Now()
+	var left []byte
+	sending := false
+	for n, packets := 0, 0; ; {
+		r := d.take(&d.video, quit, more)
+		if r == nil {
+			return
+		}
+		clock.Reset(time.Until(began.Add(time.Duration(packets+len(r.packets)) * microframe)))
+		select {
+		case <-clock.C:
+		case <-quit:
+			return
+		}
+		parts := make([][]byte, len(r.packets))
+		for i, p := range r.packets {
+			if at := time.Duration(packets+i) * microframe; !sending && at >= time.Duration(n)*interval {
+				left, sending = d.camera.Picture(f, n), true
+			}
+			if !sending {
+				continue // nothing in this one
+			}
+			part := min(len(left), int(p.length)-payloadHeader)
+			bits := byte(headerEnd | n%2*frameID)
+			if part == len(left) {
+				bits |= endOfFrame
+				sending = false
+				n++
+			}
+			parts[i] = append([]byte{payloadHeader, bits}, left[:part]...)
+			left = left[part:]
+		}
+		packets += len(r.packets)
+		d.answer(r, parts...)
+	}
+}
+
 // Tone is the frequency of the microphone's sound, in Hz.
 const Tone = 1000
 
@@ -145,12 +193,14 @@ func (d *dev) streamSound(quit, more <-chan struct{}) {
 		case <-quit:
 			return
 		}
-		var data []byte
-		for range len(r.packets) * sampleRate / 1000 {
-			v := uint16(int16(16384 * math.Sin(2*math.Pi*Tone*float64(sample)/sampleRate)))
-			data = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(data, v), v)
-			sample++
+		parts := make([][]byte, len(r.packets))
+		for i := range parts {
+			for range sampleRate / 1000 {
+				v := uint16(int16(16384 * math.Sin(2*math.Pi*Tone*float64(sample)/sampleRate)))
+				parts[i] = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(parts[i], v), v)
+				sample++
+			}
 		}
-		d.answer(r, data)
+		d.answer(r, parts...)
 	}
 }

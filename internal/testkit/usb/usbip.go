@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 )
 
 // The messages of USB/IP (Documentation/usb/usbip_protocol.rst of Linux), after a device was handed over: 48 bytes of header,
@@ -51,11 +52,11 @@ func (d *dev) serve() {
 			data, ok := d.control(r)
 			switch {
 			case !ok:
-				d.reply(r, stalled, nil)
+				d.reply(r, stalled)
 			case r.in:
 				d.reply(r, 0, data[:min(len(data), r.length)])
 			default:
-				d.reply(r, 0, nil)
+				d.reply(r, 0)
 			}
 		default:
 			d.submit(r)
@@ -101,18 +102,19 @@ func (d *dev) read() (r *request, unlink uint32, err error) {
 	return r, 0, nil
 }
 
-// reply ends a request. Of an isochronous one, every packet has the same share of data.
-func (d *dev) reply(r *request, status int32, data []byte) {
+// reply ends a request with data; that of an isochronous one has a part for each packet.
+func (d *dev) reply(r *request, status int32, parts ...[]byte) {
+	data := slices.Concat(parts...)
 	actual := len(data)
 	if !r.in && status == 0 {
 		actual = len(r.data)
 	}
 	b := header(retSubmit, r.seq, uint32(status), uint32(actual), 0, uint32(len(r.packets)))
 	b = append(b, data...)
-	for _, p := range r.packets {
+	for i, p := range r.packets {
 		b = binary.BigEndian.AppendUint32(b, p.offset)
 		b = binary.BigEndian.AppendUint32(b, p.length)
-		b = binary.BigEndian.AppendUint32(b, uint32(len(data)/len(r.packets)))
+		b = binary.BigEndian.AppendUint32(b, uint32(len(parts[i])))
 		b = binary.BigEndian.AppendUint32(b, 0)
 	}
 	d.send(b)
@@ -134,12 +136,12 @@ func (d *dev) send(b []byte) {
 
 // answer ends a request of an endpoint with data, unless it was taken back meanwhile. It and unlink tell the host in the order in which
 // they decide: vhci_hcd gives up on a device that answers what it has taken back.
-func (d *dev) answer(r *request, data []byte) {
+func (d *dev) answer(r *request, parts ...[]byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.pending[r.seq] == r {
 		delete(d.pending, r.seq)
-		d.reply(r, 0, data)
+		d.reply(r, 0, parts...)
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package vm boots a real Linux kernel inside a test: User Mode Linux, an ordinary process that starts in half a second,
-// with the kernel's virtual media drivers built in (vivid, vicodec, vim2m, vimc, snd-aloop). scripts/vm builds that kernel
+// with the kernel's virtual media drivers built in (vivid, vicodec, vim2m, vimc, snd-aloop), and those of USB cameras and sound for
+// internal/testkit/usb. scripts/vm builds that kernel
 // once and caches it outside the tree; scripts/vm/run boots it from a shell.
 //
 // The guest's root is the host's own file system, read-only, so host programs run in it unchanged, dynamically linked ones
