@@ -20,6 +20,7 @@ import (
 	"gantry/relay"
 	"gantry/relay/access"
 	"gantry/relay/egress/restream"
+	whepegress "gantry/relay/egress/whep"
 	"gantry/relay/ingest/pull"
 	"gantry/relay/ingest/srt"
 	"gantry/relay/record"
@@ -36,6 +37,7 @@ type Config struct {
 	TLSKey          string          `yaml:"tls-key"`
 	Hold            time.Duration   `yaml:"hold"`
 	Offline         offline         `yaml:"offline"`
+	PlayoutDelay    time.Duration   `yaml:"playout-delay"`
 	Log             level           `yaml:"log"`
 
 	Others `yaml:",inline"`
@@ -118,7 +120,8 @@ func (l *level) UnmarshalText(text []byte) error {
 func defaults() Config {
 	s := srt.Default()
 	return Config{HTTP: ":8080", RTC: rtc.Default().Addr, Hold: relay.Default().Hold, Offline: offline{show: offlineLast},
-		Others: Others{SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936", Recording: record.Default()}}
+		PlayoutDelay: whepegress.Default().PlayoutDelay,
+		Others:       Others{SRT: s.Addr, SRTLatency: s.Latency, RTMP: ":1935", RTMPS: ":1936", Recording: record.Default()}}
 }
 
 // beside puts the host of HTTP into an address that has none: a relay for this machine alone is that on all its ports.
@@ -145,6 +148,12 @@ func (c Config) rtc() rtc.Config {
 		r.PublicAddrs = append(r.PublicAddrs, a.Addr)
 	}
 	return r
+}
+
+func (c Config) whep() whepegress.Config {
+	w := whepegress.Default()
+	w.PlayoutDelay = c.PlayoutDelay
+	return w
 }
 
 func (c Config) hub() relay.Config {
@@ -212,6 +221,9 @@ func (c Config) Validate() error {
 		}
 	}
 	if err := c.hub().Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.whep().Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -290,6 +302,7 @@ func configFlags(flags *flag.FlagSet) func(getenv func(string) string) (Config, 
 			return func(c *Config) { apply(c, d) }, err
 		})
 	}
+	duration("playout-delay", func(c *Config, d time.Duration) { c.PlayoutDelay = d })
 	duration("hold", func(c *Config, d time.Duration) { c.Hold = d })
 	parsed("offline", func(s string) (func(*Config), error) {
 		var o offline

@@ -57,6 +57,7 @@ the environment, the environment over the file:
     --tls-cert FILE          serve https with this certificate chain (PEM), read again when it changes
     --tls-key FILE           and this key
     --hold DURATION          how long viewers wait for a publisher to return                              (30s)
+    --playout-delay DURATION the most that browsers hold pictures back against jitter; 0s: as they like   (500ms)
     --offline WHAT           what they see meanwhile: last, slate, or "slate: WORDS" (H.264 streams)      (last)
     --log LEVEL              debug, info, warn or error                                                   (info)
     --version                print the version

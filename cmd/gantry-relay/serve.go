@@ -68,7 +68,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 	if err != nil {
 		return errors.Join(err, listener.Close(), publish.Close())
 	}
-	play := whepegress.New(whepegress.Default(), hub, port, whepegress.Access{Authorize: policy.Play, ICEServers: cfg.links}, log)
+	play := whepegress.New(cfg.whep(), hub, port, whepegress.Access{Authorize: policy.Play, ICEServers: cfg.links}, log)
 
 	segments := hls.New(hub, policy.Play, log)
 

@@ -109,6 +109,9 @@ func (s *section) describe(p *plan) *sdp.MediaDescription {
 	if s.captureID != 0 {
 		m.WithValueAttribute("extmap", fmt.Sprintf("%d %s", s.captureID, captureURI))
 	}
+	if s.playoutID != 0 {
+		m.WithValueAttribute("extmap", fmt.Sprintf("%d %s", s.playoutID, playoutURI))
+	}
 	if s.transportID != 0 {
 		m.WithValueAttribute("extmap", fmt.Sprintf("%d %s", s.transportID, transportURI))
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pion/sdp/v3"
 
@@ -17,6 +18,9 @@ import (
 
 // captureURI names the header extension that says when a picture was captured.
 const captureURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
+
+// playoutURI names the header extension that bounds how long the player holds a picture back.
+const playoutURI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 
 // transportURI names the header extension that numbers all packets of a viewer, for feedback on each.
 const transportURI = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
@@ -42,7 +46,9 @@ type section struct {
 // extensions are the numbers of a section's RTP header extensions; 0: not sent.
 type extensions struct {
 	captureID   uint8
-	transportID uint8 // of the transport-wide sequence number, where feedback on it is negotiated
+	transportID uint8  // of the transport-wide sequence number, where feedback on it is negotiated
+	playoutID   uint8  // of the bounds of the player's delay
+	playoutMost uint16 // in units of 10 ms
 }
 
 // A plan is what a session was negotiated to be.
@@ -51,6 +57,19 @@ type plan struct {
 	sections []section
 	cname    string
 }
+
+// bound has players hold pictures back by 0 to most, where they negotiate it; 0 leaves it to them.
+func (p *plan) bound(most time.Duration) {
+	for i := range p.sections {
+		s := &p.sections[i]
+		if s.playoutMost = uint16(most / playoutUnit); s.playoutMost == 0 {
+			s.playoutID = 0
+		}
+	}
+}
+
+// playoutUnit is what playout-delay counts in, with 12 bits for each bound.
+const playoutUnit = 10 * time.Millisecond
 
 func (p *plan) audioOnly() bool {
 	return !slices.ContainsFunc(p.sections, func(s section) bool { return s.kind == "video" && s.track >= 0 })
@@ -347,6 +366,8 @@ func (s *section) complete(m *sdp.MediaDescription, maps, fmtps map[uint8]string
 			switch uri, _, _ = strings.Cut(strings.TrimSpace(uri), " "); {
 			case uri == captureURI:
 				s.captureID = uint8(n)
+			case uri == playoutURI && s.kind != "audio":
+				s.playoutID = uint8(n)
 			case uri == transportURI && s.kind != "audio": // sound is too little to tell anything
 				s.transportID = uint8(n)
 			}

@@ -19,10 +19,14 @@ import (
 type Config struct {
 	Shards     int           // fans of one stream at most; 0: one for each core
 	RetryAfter time.Duration // told to players when a stream is not live
+	// PlayoutDelay is the most that players hold a picture back against jitter; they begin with none. 0 leaves it to them.
+	PlayoutDelay time.Duration
 }
 
 // Default returns the configuration that suits a machine that does little else.
-func Default() Config { return Config{RetryAfter: 2 * time.Second} }
+func Default() Config {
+	return Config{RetryAfter: 2 * time.Second, PlayoutDelay: 500 * time.Millisecond}
+}
 
 // Validate names the key that is out of range.
 func (c Config) Validate() error {
@@ -31,6 +35,8 @@ func (c Config) Validate() error {
 		return errors.New("shards: want 0 to 256")
 	case c.RetryAfter < time.Second || c.RetryAfter > time.Minute:
 		return errors.New("retryAfter: want 1s to 1m")
+	case c.PlayoutDelay < 0 || c.PlayoutDelay > 40*time.Second || c.PlayoutDelay%playoutUnit != 0:
+		return errors.New("playout-delay: want 0s to 40s in steps of 10ms")
 	}
 	return nil
 }
@@ -211,6 +217,7 @@ func (s *session) negotiate(offer string) (whip.Answer, error) {
 	if err != nil {
 		return whip.Answer{}, err
 	}
+	p.bound(s.server.cfg.PlayoutDelay)
 	s.plan = p
 	sdp, err := p.sdp(local, s.server.port.Lite())
 	if err != nil {

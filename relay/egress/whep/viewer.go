@@ -13,7 +13,7 @@ import (
 // What a packet can have besides its payload: header, extensions, and the original sequence number of RTX.
 const (
 	rtpHeader       = 12
-	extensionHeader = 16 // the profile, abs-capture-time, and the transport-wide sequence number
+	extensionHeader = 20 // the profile, abs-capture-time, playout-delay, and the transport-wide sequence number
 	rtxHeader       = 2
 )
 
@@ -126,8 +126,8 @@ func (o *outTrack) time(e *entry) uint32 {
 	return o.base + e.ts
 }
 
-// header writes the RTP header of e into b and returns it, with abs-capture-time when stamp is set, and with a transport-wide
-// sequence number where that is negotiated. Without them, it follows from e and seq alone: where RTX is not negotiated a packet
+// header writes the RTP header of e into b and returns it, with abs-capture-time when stamp is set, and with playout-delay and a
+// transport-wide sequence number where those are negotiated. Without them, it follows from e and seq alone: where RTX is not negotiated a packet
 // is sent twice, and must then be the same bit for bit, or its encryption would be broken. The negotiation sees to it that such
 // tracks have no extensions.
 func (v *viewer) header(o *outTrack, b []byte, e *entry, seq uint64, stamp bool) []byte {
@@ -142,7 +142,8 @@ func (v *viewer) header(o *outTrack, b []byte, e *entry, seq uint64, stamp bool)
 	binary.BigEndian.PutUint16(b[2:], uint16(seq))
 	binary.BigEndian.PutUint32(b[4:], o.time(e))
 	binary.BigEndian.PutUint32(b[8:], o.ssrc)
-	if !stamp && o.transportID == 0 {
+	playout := o.playoutID != 0 && e.key && e.start
+	if !stamp && !playout && o.transportID == 0 {
 		return b
 	}
 	b[0] |= 0x10
@@ -150,6 +151,9 @@ func (v *viewer) header(o *outTrack, b []byte, e *entry, seq uint64, stamp bool)
 	if stamp {
 		b = append(b, o.captureID<<4|7)
 		b = binary.BigEndian.AppendUint64(b, e.capture)
+	}
+	if playout { // 12 bits for the least, 12 for the most
+		b = append(b, o.playoutID<<4|2, 0, byte(o.playoutMost>>8), byte(o.playoutMost))
 	}
 	if o.transportID != 0 {
 		b = append(b, o.transportID<<4|1)
