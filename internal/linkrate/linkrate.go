@@ -60,8 +60,7 @@ func (e *Estimator) Next(s Sample) int {
 	carried := e.arrived(s, carrying)
 	n := len(e.history)
 	before, earlier := e.history[max(0, n-2)], e.history[max(0, n-3)]
-	// The round trip is measured with each answer; what is given up leaves without one.
-	heard := s.RTT != before.RTT || s.Pending == 0 || got(s) > got(before) && s.Dropped == before.Dropped
+	heard := s.RTT != before.RTT || s.Pending == 0 // it is measured with each answer; what is given up leaves without one
 	if heard && e.control.heard(s.At) {
 		e.history = append(e.history[:0], s)
 	}

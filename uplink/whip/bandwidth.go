@@ -2,6 +2,7 @@ package whip
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,7 @@ type bandwidth struct {
 	epoch  time.Time
 	remb   atomic.Int64  // bit/s, 0: none
 	fell   chan struct{} // the estimate is much less than before
+	resend func(l *lane, seq uint16)
 
 	mu       sync.Mutex
 	path     *linkrate.Packets
@@ -43,7 +45,7 @@ type bandwidth struct {
 }
 
 func newBandwidth(limits Bitrate, tracks []media.Track) *bandwidth {
-	b := &bandwidth{limits: limits, epoch: time.Now(), fell: make(chan struct{}, 1)}
+	b := &bandwidth{limits: limits, epoch: time.Now(), fell: make(chan struct{}, 1), resend: func(*lane, uint16) {}}
 	for _, t := range tracks {
 		switch {
 		case t.Bitrate != 0:
@@ -87,17 +89,8 @@ func (b *bandwidth) departed(d departure) {
 func (b *bandwidth) feedback(p rtcp.Packet) {
 	switch p := p.(type) {
 	case *rtcp.TransportLayerCC:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		arrivals := b.left.report(p)
-		if len(arrivals) == 0 {
-			return
-		}
-		before := b.path.Rate()
-		b.reported = time.Since(b.epoch)
-		b.path.Report(b.reported, arrivals)
-		if b.path.Rate() < before-before/20 {
-			notify(b.fell)
+		for _, m := range b.report(p) {
+			b.resend(m.lane, m.seq)
 		}
 	case *rtcp.ReceiverEstimatedMaximumBitrate:
 		b.remb.Store(int64(p.Bitrate))
@@ -109,6 +102,23 @@ func (b *bandwidth) rtt() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.path.RTT()
+}
+
+// report takes a transport-wide report and returns what is lost: asked for or not, it is sent again, as requests get lost too.
+func (b *bandwidth) report(p *rtcp.TransportLayerCC) []missing {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	arrivals := b.left.report(p)
+	if len(arrivals) == 0 {
+		return nil
+	}
+	before := b.path.Rate()
+	b.reported = time.Since(b.epoch)
+	b.path.Report(b.reported, arrivals)
+	if b.path.Rate() < before-before/20 {
+		notify(b.fell)
+	}
+	return slices.Clone(b.left.missing)
 }
 
 // An estimate is what is known of the path at one moment.

@@ -22,15 +22,22 @@ type departures struct {
 	reference uint32        // of the last report, 24 bits
 	zero      time.Duration // reference time of the last report, without wraps
 	arrivals  []linkrate.Arrival
+	missing   []missing // of the last report
+}
+
+// A missing packet is one that a report calls lost.
+type missing struct {
+	lane *lane
+	seq  uint16
 }
 
 type departure struct {
 	at       time.Duration
 	bytes    int
-	seq      uint16   // transport-wide
-	original uint16   // what was sent again, in
-	resent   *history // nil: nothing was
-	out      bool     // and nothing said of it
+	seq      uint16 // transport-wide
+	lane     *lane  // nil: of what is not sent again
+	original uint16 // sequence number in its history
+	out      bool   // and nothing said of it
 }
 
 func (d *departures) add(p departure) {
@@ -45,7 +52,7 @@ func (d *departures) report(p *rtcp.TransportLayerCC) []linkrate.Arrival {
 		d.zero += time.Duration(int32((p.ReferenceTime-d.reference)<<8)>>8) * tick
 	}
 	d.begun, d.reference = true, p.ReferenceTime
-	d.arrivals = d.arrivals[:0]
+	d.arrivals, d.missing = d.arrivals[:0], d.missing[:0]
 	seq, left, at, deltas := p.BaseSequenceNumber, int(p.PacketStatusCount), d.zero, p.RecvDeltas
 	status := func(symbol uint16) {
 		if left == 0 {
@@ -65,8 +72,12 @@ func (d *departures) report(p *rtcp.TransportLayerCC) []linkrate.Arrival {
 		}
 		if known {
 			one.out = false
-			if one.resent != nil && !a.Lost {
-				one.resent.arrived(one.original)
+			switch {
+			case one.lane == nil:
+			case a.Lost:
+				d.missing = append(d.missing, missing{one.lane, one.original})
+			default:
+				one.lane.history.arrived(one.original)
 			}
 			d.arrivals = append(d.arrivals, a)
 		}

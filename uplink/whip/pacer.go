@@ -273,13 +273,15 @@ func (p *pacer) send(pkt *packet) {
 		_ = h.SetExtension(w.capture, captureMark(&p.scratch.capture, ntp(p.wall(pkt.pts))))
 	}
 	size := h.MarshalSize() + len(payload)
-	var resent *history
+	var again *lane
 	if pkt.resend {
-		resent = &l.history
-		resent.left(pkt.seq, time.Now())
+		l.history.left(pkt.seq, time.Now())
 	}
 	if w.twcc != 0 {
-		p.departed(departure{seq: p.transport - 1, bytes: size, resent: resent, original: pkt.seq})
+		if w.rtxType != 0 && !pkt.filler {
+			again = l
+		}
+		p.departed(departure{seq: p.transport - 1, bytes: size, lane: again, original: pkt.seq})
 	}
 	n, err := l.write.Write(h, payload, nil)
 	p.count.sent(pkt, size, n, err)

@@ -96,6 +96,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 
 	ses.bandwidth = newBandwidth(s.config.Bitrate, p.Tracks)
+	ses.bandwidth.resend = ses.resendLost
 	settings.BufferFactory = reportBuffers(ses.bandwidth.feedback)
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
 	ses.pc, err = api.NewPeerConnection(webrtc.Configuration{
@@ -313,12 +314,7 @@ func (s *session) resend(st *stream, nack *rtcp.TransportLayerNack) {
 	if l == nil || nack.MediaSSRC != st.wire.ssrc {
 		return
 	}
-	quiet := min(s.sender.count.rtt(), maxQuiet)
-	if rtt := s.bandwidth.rtt(); rtt > 0 {
-		quiet = min(rtt, topQuiet)
-	}
-	quiet = max(quiet, minQuiet)
-	now := time.Now()
+	now, quiet := time.Now(), s.quiet()
 	for _, pair := range nack.Nacks {
 		pair.Range(func(seq uint16) bool {
 			s.sender.count.nacks.Add(1)
@@ -328,6 +324,22 @@ func (s *session) resend(st *stream, nack *rtcp.TransportLayerNack) {
 			return true
 		})
 	}
+}
+
+// resendLost queues what a report calls lost.
+func (s *session) resendLost(l *lane, seq uint16) {
+	if again := l.history.get(seq, time.Now(), s.quiet()*3/4); again != nil {
+		s.pacer.put(rtxQueue, again)
+	}
+}
+
+// quiet is how long a packet is not sent a third time.
+func (s *session) quiet() time.Duration {
+	quiet := min(s.sender.count.rtt(), maxQuiet)
+	if rtt := s.bandwidth.rtt(); rtt > 0 {
+		quiet = min(rtt, topQuiet)
+	}
+	return max(quiet, minQuiet)
 }
 
 // connectionError says how far a session came that never connected.

@@ -47,7 +47,7 @@ type Config struct {
 }
 
 // Default returns the configuration that suits publishers on the open internet.
-func Default() Config { return Config{Hold: 400 * time.Millisecond, Limits: proto.DefaultLimits()} }
+func Default() Config { return Config{Hold: 800 * time.Millisecond, Limits: proto.DefaultLimits()} }
 
 // Validate names the key that is out of range.
 func (c Config) Validate() error {

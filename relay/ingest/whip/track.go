@@ -55,12 +55,13 @@ type wallClock struct {
 	taken   time.Duration // arrival of the last one used
 }
 
-// hold is how long a hole is waited for: two round trips of asking, and the time to notice.
+// hold is how long a hole is waited for: three round trips of asking and the time to notice; at 5 % of loss both ways two are not
+// enough for a packet in two thousand, which is a picture in a hundred.
 func (t *track) hold(rtt, limit time.Duration) time.Duration {
 	if !t.choice.nack {
 		return orderHold
 	}
-	return min(max(5*rtt/2+2*minRetry, minHold), limit)
+	return min(max(7*rtt/2+2*minRetry, minHold), limit)
 }
 
 // choose makes t one of codec c.
