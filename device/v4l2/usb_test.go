@@ -111,11 +111,12 @@ func testPictures(t *testing.T, isochronous bool) {
 				t.Fatal(err)
 			}
 			if err := f.CPU(func(planes [][]byte) error {
+				sent := usb.Format{Width: got.Width, Height: got.Height}
+				want := grey(sent, int(planes[0][0]))
 				if c.code == media.MJPG {
-					_, err := jpeg.Decode(bytes.NewReader(planes[0]))
-					return err
+					want = jpegOf(sent, int(f.Seq))
 				}
-				if want := grey(usb.Format{Width: got.Width, Height: got.Height}, int(planes[0][0])); !bytes.Equal(planes[0], want) {
+				if !bytes.Equal(planes[0], want) {
 					return errors.New("another picture than the camera's")
 				}
 				return nil
