@@ -61,7 +61,7 @@ var rules = []rule{
 	{"relay/ingest/", []string{"=relay", "=relay/ingest", ".", "relay/access", "internal/proto", "internal/rtc"}, implement},
 	{"relay/egress", []string{"=relay", "internal/proto"}, implement},
 	{"relay/egress/", []string{"=relay", "=relay/egress", ".", "relay/access", "internal/proto", "internal/rtc"}, implement},
-	{"relay/egress/restream", []string{"=relay", "=uplink", ".", "relay/access"}, implement}, // sends as a box does, by what cmd hands it
+	{"relay/egress/restream", []string{"=relay", "=relay/egress", "=uplink", ".", "relay/access"}, implement}, // sends as a box does, by what cmd hands it
 	{"relay/record", []string{"=relay", ".", "relay/access", "internal/recording"}, implement},
 	{"relay/slate", []string{"."}, implement},
 	{"relay/web", []string{"=relay", ".", "relay/access", "internal/proto"}, implement},

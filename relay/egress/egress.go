@@ -22,3 +22,30 @@ func Subscribe(hub *relay.Hub, stream string) (*relay.Subscription, error) {
 	}
 	return sub, err
 }
+
+// Choose returns the tracks that a receiver of one picture gets, and for each of the stream's which of them it is; -1: it is left
+// out. Of several renditions it is the largest in H.264, which every receiver takes, or else the largest.
+func Choose(all []media.Track) (chosen []media.Track, places []int) {
+	best := -1
+	better := func(a, b media.Track) bool {
+		if (a.Codec == media.H264) != (b.Codec == media.H264) {
+			return a.Codec == media.H264
+		}
+		return a.Width*a.Height > b.Width*b.Height
+	}
+	for i, t := range all {
+		if t.Codec.Video() && t.Packing == media.AccessUnits && (best < 0 || better(t, all[best])) {
+			best = i
+		}
+	}
+	for i, t := range all {
+		if i != best && !t.Codec.Audio() || t.Packing != media.AccessUnits {
+			places = append(places, -1)
+			continue
+		}
+		t.RID = ""
+		places = append(places, len(chosen))
+		chosen = append(chosen, t)
+	}
+	return chosen, places
+}

@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"fmt"
 	"log/slog"
 	"testing"
 
@@ -39,5 +40,30 @@ func TestSoundAsItCanBeHad(t *testing.T) {
 			t.Errorf("%v with a transcoder %v comes as %v", c.published, c.can, got)
 		}
 		_ = sub.Close()
+	}
+}
+
+func TestChoose(t *testing.T) {
+	video := func(c media.Codec, height int) media.Track {
+		return media.Track{Codec: c, Width: height * 16 / 9, Height: height, RID: "x"}
+	}
+	sound := media.Track{Codec: media.AAC}
+	for want, tracks := range map[string][]media.Track{
+		"[0 1]":       {video(media.H264, 720), sound},
+		"[-1 0 -1 1]": {video(media.H265, 720), video(media.H264, 720), video(media.H264, 360), sound},
+		"[-1 0 1]":    {video(media.H264, 360), video(media.H264, 720), sound},
+		"[0 -1]":      {video(media.AV1, 720), video(media.H265, 360)},
+		"[0]":         {sound},
+		"[-1 0]":      {{Codec: media.H264, Packing: media.RTP, Height: 720}, sound},
+	} {
+		chosen, places := Choose(tracks)
+		if fmt.Sprint(places) != want {
+			t.Errorf("%v: %v, want %s", tracks, places, want)
+		}
+		for _, c := range chosen {
+			if c.RID != "" {
+				t.Errorf("%+v is a layer", c)
+			}
+		}
 	}
 }

@@ -162,16 +162,11 @@ func newPackager(hub *relay.Hub, stream string, log *slog.Logger) (*packager, er
 	}
 	p := &packager{sub: sub}
 	tracks := sub.Tracks()
-	best := -1 // of several renditions
-	for i, t := range tracks {
-		if t.Codec.Video() && (best < 0 || t.Width*t.Height > tracks[best].Width*tracks[best].Height) {
-			best = i
-		}
-	}
+	_, places := egress.Choose(tracks) // of several renditions one
 	var carried []*gohlslib.Track
 	for i, t := range tracks {
 		var out *gohlslib.Track
-		if c := codec(t); c != nil && (t.Codec.Audio() || i == best) {
+		if c := codec(t); c != nil && places[i] >= 0 {
 			out = &gohlslib.Track{Codec: c, ClockRate: t.ClockRate}
 			carried = append(carried, out)
 		}

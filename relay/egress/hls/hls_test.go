@@ -2,6 +2,7 @@ package hls
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -9,13 +10,20 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/bluenviron/mediacommon/v2/pkg/codecs/av1"
+
 	"gantry/internal/testkit"
+	"gantry/media"
+	"gantry/media/h264"
 	"gantry/relay"
-	ingest "gantry/relay/ingest/srt"
+	"gantry/relay/ingest"
+	"gantry/relay/ingest/srt"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -25,9 +33,9 @@ func TestFFmpegPlays(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hub := relay.NewHub(relay.Default(), log)
 	defer hub.Close()
-	cfg := ingest.Default()
+	cfg := srt.Default()
 	cfg.Addr = "127.0.0.1:0"
-	in, err := ingest.Listen(cfg, hub, ingest.Access{}, log)
+	in, err := srt.Listen(cfg, hub, srt.Access{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,4 +108,92 @@ func TestFFmpegPlays(t *testing.T) {
 	if v, a := strings.Count(string(out), "\n0,"), strings.Count(string(out), "\n1,"); v < 85 || a < 130 {
 		t.Errorf("3 s had %d pictures and %d frames of sound\n%s", v, a, out)
 	}
+}
+
+// ffprobe finds in HLS what was published, in the codecs that HLS has beside H.264 and AAC.
+func TestCodecs(t *testing.T) {
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	hub := relay.NewHub(relay.Default(), log)
+	defer hub.Close()
+	server := New(hub, func(string, string) error { return nil }, log)
+	site := httptest.NewServer(server)
+	defer site.Close()
+	defer server.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	for _, c := range []struct {
+		name, encoder, format string
+		codec                 media.Codec
+		args                  []string
+	}{
+		{"hevc", "libx265", "hevc", media.H265, []string{"-preset", "ultrafast", "-x265-params", "log-level=0:aud=1:repeat-headers=1:keyint=25:bframes=0"}},
+		{"av1", "libaom-av1", "ivf", media.AV1, []string{"-cpu-used", "8", "-usage", "realtime", "-lag-in-frames", "0", "-g", "25"}},
+	} {
+		cmd := exec.Command("ffmpeg", append(append([]string{"-v", "error", "-f", "lavfi", "-i", "testsrc2=rate=25:size=320x180", "-frames:v", "50", "-pix_fmt", "yuv420p",
+			"-c:v", c.encoder}, c.args...), "-f", c.format, "-")...)
+		recorded, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		units := map[string]func([]byte) [][]byte{"hevc": hevcUnits, "ivf": ivfUnits}[c.format](recorded)
+		feed, err := ingest.NewFeed(hub, c.name, relay.Publisher{Tracks: []media.Track{{Codec: c.codec, ClockRate: 90000}, {Codec: media.Opus, ClockRate: 48000, Channels: 2}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		work.Go(func() {
+			defer feed.Close()
+			tick := time.NewTicker(40 * time.Millisecond)
+			defer tick.Stop()
+			for i := 0; ; i++ {
+				at := time.Duration(i) * 40 * time.Millisecond
+				if unit := units[i%len(units)]; c.codec == media.AV1 {
+					var obus av1.Bitstream
+					if obus.Unmarshal(unit) == nil {
+						feed.AV1(0, at, obus)
+					}
+				} else {
+					feed.Video(0, at, at, slices.Collect(h264.NALUs(unit)))
+				}
+				for j := range 2 {
+					feed.Audio(1, at+time.Duration(j)*20*time.Millisecond, []byte{0xfc, 0xff, 0xfe})
+				}
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+		testkit.Eventually(t, 10*time.Second, c.name+" is live", func() bool { _, err := hub.Live(c.name); return err == nil })
+		found := ""
+		testkit.Eventually(t, 30*time.Second, "ffprobe finds it", func() bool {
+			out, _ := exec.Command("ffprobe", "-v", "error", "-show_entries", "stream=codec_name,width,sample_rate", "-of", "csv=p=0", site.URL+"/hls/"+c.name+"/index.m3u8").CombinedOutput()
+			found = string(out)
+			return strings.Contains(found, c.name+",320") && strings.Contains(found, "opus,48000")
+		})
+	}
+}
+
+// hevcUnits splits a byte stream at its access unit delimiters.
+func hevcUnits(stream []byte) (units [][]byte) {
+	for n := range h264.NALUs(stream) {
+		if n[0]>>1&0x3f == 35 {
+			units = append(units, nil)
+			continue
+		}
+		units[len(units)-1] = h264.Append(units[len(units)-1], n)
+	}
+	return units
+}
+
+// ivfUnits splits an IVF file: 32 bytes, then for each unit its size and time, 12 bytes.
+func ivfUnits(file []byte) (units [][]byte) {
+	for rest := file[32:]; len(rest) > 12; {
+		size := int(binary.LittleEndian.Uint32(rest))
+		units = append(units, rest[12:12+size])
+		rest = rest[12+size:]
+	}
+	return units
 }

@@ -18,6 +18,7 @@ import (
 	"gantry/internal/supervise"
 	"gantry/media"
 	"gantry/relay"
+	"gantry/relay/egress"
 	"gantry/uplink"
 )
 
@@ -323,7 +324,7 @@ func (r *run) once(ctx context.Context) error {
 	}
 	defer sub.Close()
 	sub.SetViewers(1)
-	tracks, places := choose(sub.Tracks())
+	tracks, places := egress.Choose(sub.Tracks())
 	if len(tracks) == 0 {
 		return errors.New("the stream has nothing that can be sent")
 	}
@@ -371,31 +372,6 @@ func (r *run) once(ctx context.Context) error {
 		err = pumped
 	}
 	return err
-}
-
-// choose returns the tracks that go out, and for each of the stream's which of them it is; -1: it is left out. Of several renditions
-// it is the largest in H.264, which every destination takes, or else the largest.
-func choose(all []media.Track) (chosen []media.Track, places []int) {
-	best := -1
-	for i, t := range all {
-		if !t.Codec.Video() || t.Packing != media.AccessUnits {
-			continue
-		}
-		if best < 0 || (t.Codec == media.H264) != (all[best].Codec == media.H264) && t.Codec == media.H264 ||
-			(t.Codec == media.H264) == (all[best].Codec == media.H264) && t.Width*t.Height > all[best].Width*all[best].Height {
-			best = i
-		}
-	}
-	for i, t := range all {
-		if i != best && !t.Codec.Audio() || t.Packing != media.AccessUnits {
-			places = append(places, -1)
-			continue
-		}
-		t.RID = ""
-		places = append(places, len(chosen))
-		chosen = append(chosen, t)
-	}
-	return chosen, places
 }
 
 // pictures is the bit set of the stream's track of pictures that goes out.

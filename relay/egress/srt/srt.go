@@ -44,7 +44,8 @@ func play(ctx context.Context, hub *relay.Hub, stream string, w io.Writer) error
 	}
 	defer sub.Close()
 	sub.SetViewers(1)
-	out, err := mpegts.NewWriter(&paced{ctx: ctx, w: w}, sub.Tracks())
+	tracks, places := egress.Choose(sub.Tracks())
+	out, err := mpegts.NewWriter(&paced{ctx: ctx, w: w}, tracks)
 	if err != nil {
 		return err
 	}
@@ -54,7 +55,12 @@ func play(ctx context.Context, hub *relay.Hub, stream string, w io.Writer) error
 			return err
 		}
 		for _, p := range packets {
-			if err := out.Write(p); err != nil {
+			if places[p.Track] < 0 {
+				continue
+			}
+			moved := *p
+			moved.Track = uint8(places[p.Track])
+			if err := out.Write(&moved); err != nil {
 				return err
 			}
 		}
