@@ -177,6 +177,32 @@ func TestUSBBrokenJPEGs(t *testing.T) {
 	}
 }
 
+// A camera that hangs after some pictures, and sends again once it is told to begin anew: the slate stands in for as long as it takes to
+// notice, two seconds.
+func TestUSBHangs(t *testing.T) {
+	vm.Guest(t)
+	camera := &usb.Camera{Vendor: 0x1d6b, Product: 0x0102, Maker: "Gantry", Name: "Camera", Serial: "A1",
+		Formats: []usb.Format{{FourCC: "YUYV", Width: 160, Height: 120, Rates: []int{30}}},
+		Picture: func(f usb.Format, n int) []byte {
+			if n == 40 {
+				return nil
+			}
+			return make([]byte, 2*f.Width*f.Height)
+		}}
+	dest, shown := &listener{first: map[string]*media.Packet{}}, &slates{titles: map[string]int{}}
+	session := runBox(t, dest, shown, func(*boxConfig) {})
+	plugged := camera.Plug(t)
+	const times = 3
+	testkit.Eventually(t, 30*time.Second, "pictures again and again", func() bool {
+		return plugged.Streams() > times && session.Status().Video.Frames > 40*times
+	})
+	dest.mu.Lock()
+	defer dest.mu.Unlock()
+	if dest.gap > return1s || dest.runs != 1 || shown.of("No signal") == 0 {
+		t.Errorf("longest gap %v, %d connections, slates %v", dest.gap, dest.runs, shown.titles)
+	}
+}
+
 // A packets is a destination in memory that keeps what it gets.
 type packets struct {
 	mu   sync.Mutex

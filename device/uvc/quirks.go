@@ -28,6 +28,8 @@ var Quirks = []Quirk{
 		"set format to the first that gantryd probe lists, or take a newer kernel", "https://github.com/AdamGleave/elgato-camlink-workaround/issues/3"},
 	{"0fd9:0066", "Elgato Cam Link 4K", "it offers one size only, that of the signal when it was plugged in or the signal changed, and which format comes first differs with it",
 		"leave width, height and rate at 0", "https://github.com/xkahn/camlink/issues/2"},
+	{"0fd9:0066", "Elgato Cam Link 4K", "it may stop to send, as it comes with pictures over a bulk endpoint",
+		"the stream is begun anew after two seconds; Elgato's program for Windows sets it to isochronous", "https://github.com/obsproject/obs-studio/pull/4005"},
 	{"0fd9:009c", "Elgato 4K X", "once its stream was closed it may send empty pictures until it is reset",
 		"plug it in again, or run usbreset", "https://github.com/13bm/elgato4k-linux/issues/8"},
 	{"046d:082d", "Logitech C920", "it has H.264 of its own beside MJPG and YUYV",

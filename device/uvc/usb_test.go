@@ -21,9 +21,9 @@ func TestFind(t *testing.T) {
 		"video3": {usb.Device{Place: "1-1.3", ID: "534d:2109", Serial: "20210623", Speed: 12, Version: "2.00"},
 			[]string{"its link is USB 1 at 12", "MacroSilicon MS2109: its sound"}},
 		"video2": {usb.Device{Place: "1-2", ID: "0fd9:0066", Serial: "0005AC85A6000", Name: "Elgato Cam Link 4K", Speed: 480, Version: "2.10"},
-			[]string{"a USB 3 device at 480", "Elgato Cam Link 4K: with kernels", "Elgato Cam Link 4K: it offers one size"}},
+			[]string{"a USB 3 device at 480", "Elgato Cam Link 4K: with kernels", "Elgato Cam Link 4K: it offers one size", "Elgato Cam Link 4K: it may stop"}},
 		"video4": {usb.Device{Place: "2-4", ID: "0fd9:0066", Serial: "0005AC85A7001", Name: "Cam Link 4K", Speed: 5000, Version: "3.00"},
-			[]string{"Elgato Cam Link 4K: with kernels", "Elgato Cam Link 4K: it offers one size"}},
+			[]string{"Elgato Cam Link 4K: with kernels", "Elgato Cam Link 4K: it offers one size", "Elgato Cam Link 4K: it may stop"}},
 		"video5": {usb.Device{Place: "1-5.1", ID: "1d6b:0102", Speed: 480, Version: "2.00", Fixed: true}, nil},
 		"video6": {usb.Device{Place: "1-6", ID: ":"}, nil}, // says nothing
 	} {

@@ -28,7 +28,8 @@ type Camera struct {
 	Maker, Name     string
 	Serial          string // empty: it has none
 	Formats         []Format
-	// Picture returns picture n since the stream began, in the format that the driver chose. It is called at the format's rate.
+	// Picture returns picture n since the stream began, in the format that the driver chose. It is called at the format's rate. After
+	// nil the camera hangs until the driver begins to stream anew.
 	Picture func(f Format, n int) []byte
 	// Isochronous sends pictures as most cameras and dongles do, at a guaranteed rate; else they come over a bulk endpoint.
 	Isochronous bool

@@ -110,7 +110,12 @@ func (d *dev) streamPictures(quit, more <-chan struct{}) {
 			return
 		}
 		bits := byte(headerEnd | n%2*frameID)
-		for left := d.camera.Picture(f, n); ; {
+		left := d.camera.Picture(f, n)
+		if left == nil {
+			<-quit
+			return
+		}
+		for {
 			r := d.take(&d.video, quit, more)
 			if r == nil {
 				return
@@ -153,7 +158,10 @@ func (d *dev) streamPackets(quit, more <-chan struct{}) {
 		parts := make([][]byte, len(r.packets))
 		for i, p := range r.packets {
 			if at := time.Duration(packets+i) * microframe; !sending && at >= time.Duration(n)*interval {
-				left, sending = d.camera.Picture(f, n), true
+				if left, sending = d.camera.Picture(f, n), true; left == nil {
+					<-quit
+					return
+				}
 			}
 			if !sending {
 				continue // nothing in this one
