@@ -20,32 +20,14 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-var tracks = []media.Track{{Codec: media.H264, ClockRate: 90000}, {Codec: media.Opus, ClockRate: 48000, Channels: 2}}
-
-// programme returns access units of a moving picture, 30 a second, with a key frame each half second.
-func programme(t *testing.T) (units [][]byte) {
-	t.Helper()
-	raw, err := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-t", "2", "-c:v", "libx264",
-		"-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-x264-params", "aud=1", "-f", "h264", "-").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, u := range strings.Split(string(raw), "\x00\x00\x00\x01\x09") {
-		if i > 0 {
-			units = append(units, []byte("\x00\x00\x00\x01\x09"+u))
-		}
-	}
-	return units
-}
+var tracks = testkit.ProgrammeTracks(media.Opus)
 
 var began = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // feed pushes seconds of the programme from a moment of its timeline on.
-func feed(q *media.Queue, units [][]byte, from time.Duration, seconds int) {
+func feed(q *media.Queue, p *testkit.Programme, from time.Duration, seconds int) {
 	for i := range seconds * 30 {
-		at := from + time.Duration(i)*time.Second/30
-		q.Push(&media.Packet{PTS: at, DTS: at, Start: true, End: true, Key: i%len(units)%15 == 0, Data: units[i%len(units)]})
-		q.Push(&media.Packet{Track: 1, PTS: at, DTS: at, Start: true, End: true, Key: true, Data: []byte{0xfc, 0xff, 0xfe}})
+		p.Push(q, from, i)
 	}
 }
 
@@ -103,7 +85,7 @@ func files(t *testing.T, dir string) []string {
 func TestSplitByTime(t *testing.T) {
 	c := Default()
 	c.Dir, c.Every = filepath.Join(t.TempDir(), "made"), 2*time.Second
-	units := programme(t)
+	units := testkit.NewProgramme(t, media.Opus)
 	s := record(t, c, func(q *media.Queue) {
 		feed(q, units, time.Second, 5)
 		feed(q, units, time.Minute, 1) // the timeline jumps
@@ -138,7 +120,7 @@ func TestBudget(t *testing.T) {
 	if err := os.WriteFile(other, make([]byte, 1_000_000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	units := programme(t)
+	units := testkit.NewProgramme(t, media.Opus)
 	var warned string
 	s := New(c, slog.New(slog.DiscardHandler))
 	q := media.NewQueue(time.Hour, tracks)
@@ -191,7 +173,7 @@ func TestNoRoom(t *testing.T) {
 	c.Dir, c.Spare = t.TempDir(), 1e15
 	s := New(c, slog.New(slog.DiscardHandler))
 	q := media.NewQueue(time.Hour, tracks)
-	feed(q, programme(t), 0, 1)
+	feed(q, testkit.NewProgramme(t, media.Opus), 0, 1)
 	err := s.Run(t.Context(), uplink.Program{Tracks: tracks, Packets: q, Feedback: func(media.Feedback) {}, Wall: func(time.Duration) time.Time { return began }})
 	if err == nil || !strings.Contains(err.Error(), "the disk has") {
 		t.Error(err)
@@ -208,7 +190,7 @@ func TestRecorder(t *testing.T) {
 	}
 	c := Default()
 	c.Dir = dir
-	units := programme(t)
+	units := testkit.NewProgramme(t, media.Opus)
 	q := media.NewQueue(time.Hour, tracks)
 	go func() {
 		for i := 0; ; i++ {

@@ -1,7 +1,6 @@
 package rtmp_test
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,61 +13,18 @@ import (
 
 	"gantry/internal/testkit"
 	"gantry/media"
-	"gantry/uplink"
 	"gantry/uplink/rtmp"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-var tracks = []media.Track{{Codec: media.H264, ClockRate: 90000}, {Codec: media.AAC, ClockRate: 48000, Channels: 2, Profile: "1190"}}
-
-// programme returns access units of a moving 320x180 picture, 30 a second, with a key frame each half second.
-func programme(t *testing.T) (units [][]byte) {
-	t.Helper()
-	raw, err := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-t", "4", "-c:v", "libx264",
-		"-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-x264-params", "aud=1", "-f", "h264", "-").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, u := range strings.Split(string(raw), "\x00\x00\x00\x01\x09") {
-		if i > 0 {
-			units = append(units, []byte("\x00\x00\x00\x01\x09"+u))
-		}
-	}
-	return units
-}
-
-// run starts a Sender that is stopped, and must end well, with the test. It returns what Run returns if it ends by itself.
+// run starts a Sender that is stopped with the test. It returns what Run returns if it ends by itself.
 func run(t *testing.T, cfg rtmp.Config) <-chan error {
 	t.Helper()
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	q := media.NewQueue(time.Second, tracks)
-	units, fed, done, ended := programme(t), make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		defer close(fed)
-		tick := time.NewTicker(time.Second / 30)
-		defer tick.Stop()
-		for i := 0; ; i++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			at := time.Duration(i) * time.Second / 30
-			q.Push(&media.Packet{PTS: at, DTS: at, Start: true, End: true, Key: i%len(units)%15 == 0, Data: units[i%len(units)]})
-			q.Push(&media.Packet{Track: 1, PTS: at, DTS: at, Start: true, End: true, Data: []byte{0x21, 0x10, 0x04, 0x60, 0x8c, 0x1c}})
-		}
-	}()
-	s := rtmp.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	go func() {
-		defer close(done)
-		ended <- s.Run(ctx, uplink.Program{Tracks: tracks, Packets: q, Feedback: func(media.Feedback) {}})
-	}()
-	t.Cleanup(func() { cancel(); <-fed; <-done })
-	return ended
+	return testkit.NewProgramme(t, media.AAC).Send(t, rtmp.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil))))
 }
 
 // nginx starts nginx with its RTMP module, which records each stream it gets into a file of the folder.

@@ -1,7 +1,6 @@
 package srt_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,60 +21,13 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// programme returns access units of a moving 320x180 picture, 30 a second, with a key frame each half second.
-func programme(t *testing.T) [][]byte {
-	t.Helper()
-	raw, err := exec.Command("ffmpeg", "-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-t", "4", "-c:v", "libx264",
-		"-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-x264-params", "aud=1", "-f", "h264", "-").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var units [][]byte
-	for i, u := range strings.Split(string(raw), "\x00\x00\x00\x01\x09") {
-		if i > 0 {
-			units = append(units, []byte("\x00\x00\x00\x01\x09"+u))
-		}
-	}
-	return units
-}
-
-// play feeds units to a Sender at their own pace, over and over, until ctx ends.
-func play(ctx context.Context, units [][]byte, q *media.Queue) {
-	tick := time.NewTicker(time.Second / 30)
-	defer tick.Stop()
-	for i := 0; ; i++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		at := time.Duration(i) * time.Second / 30
-		q.Push(&media.Packet{PTS: at, DTS: at, Start: true, End: true, Key: i%len(units)%15 == 0, Data: units[i%len(units)]})
-		q.Push(&media.Packet{Track: 1, PTS: at, DTS: at, Start: true, End: true, Data: []byte{0xfc, 0xff, 0xfe}})
-	}
-}
-
-var tracks = []media.Track{{Codec: media.H264, ClockRate: 90000}, {Codec: media.Opus, ClockRate: 48000, Channels: 2}}
-
-// run starts a Sender that is stopped, and must end well, with the test. It returns what Run returns if it ends by itself.
+// run starts a Sender that is stopped with the test. It returns what Run returns if it ends by itself.
 func run(t *testing.T, cfg srt.Config) <-chan error {
 	t.Helper()
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	q := media.NewQueue(time.Second, tracks)
-	fed, ended := make(chan struct{}), make(chan error, 1)
-	units := programme(t)
-	go func() { defer close(fed); play(ctx, units, q) }()
-	s := srt.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil)))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ended <- s.Run(ctx, uplink.Program{Tracks: tracks, Packets: q, Feedback: func(media.Feedback) {}})
-	}()
-	t.Cleanup(func() { cancel(); <-fed; <-done })
-	return ended
+	return testkit.NewProgramme(t, media.Opus).Send(t, srt.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil))))
 }
 
 // received has ffprobe count what lies in the file.
