@@ -229,7 +229,7 @@ func (s *session) prepare(sections []*section) {
 			layers = []string{""}
 		}
 		for _, rid := range layers {
-			t := &track{index: uint8(len(s.tracks)), section: sec, rid: rid, choices: sec.of(rid)}
+			t := &track{index: uint8(len(s.tracks)), origin: origin{section: sec, rid: rid, choices: sec.of(rid)}}
 			s.choose(t, t.choices[0])
 			t.sure = settled(t.choices)
 			s.tracks = append(s.tracks, t)

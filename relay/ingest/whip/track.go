@@ -26,15 +26,20 @@ const (
 	maxNACKs     = 256              // at once; more missing than that is not mended but asked for as a key frame
 )
 
-// A track is the receiving side of one encoding. The session's mutex guards it.
-type track struct {
-	index   uint8
+// origin is what the offer says of a track.
+type origin struct {
 	section *section
 	rid     string
-	choices []*choice // that the offer leaves it
-	choice  *choice
-	sure    bool        // its packets have confirmed the codec, or there is no other
-	info    media.Track // as published
+	choices []*choice
+}
+
+// A track is the receiving side of one encoding. The session's mutex guards it.
+type track struct {
+	index uint8
+	origin
+	choice *choice
+	sure   bool        // its packets have confirmed the codec, or there is no other
+	info   media.Track // as published
 	// Set when the first packet has come.
 	remote    *webrtc.TrackRemote
 	captureID uint8 // header extension abs-capture-time; 0: not negotiated
