@@ -85,6 +85,7 @@ func TestLibsrtReceives(t *testing.T) {
 		query          string
 	}{
 		{name: "caller", peerMode: "listener"},
+		{name: "caller AES-128", peerMode: "listener", change: func(c *srt.Config) { c.Passphrase = "correct-horse" }, query: "&passphrase=correct-horse&pbkeylen=16"},
 		{name: "caller AES-192", peerMode: "listener", change: func(c *srt.Config) { c.Passphrase, c.KeyLength = "correct-horse", 192 }, query: "&passphrase=correct-horse&pbkeylen=24"},
 		{name: "listener", peerMode: "caller", change: func(c *srt.Config) { c.Mode = "listener" }},
 		{name: "listener AES-256", peerMode: "caller", change: func(c *srt.Config) { c.Mode, c.Passphrase, c.KeyLength = "listener", "correct-horse", 256 },
