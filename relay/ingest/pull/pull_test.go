@@ -2,11 +2,23 @@ package pull
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
+	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,12 +42,21 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 type camera struct {
 	server *gortsplib.Server
 	stream chan *gortsplib.ServerStream
+	played atomic.Value // how it is played, as gortsplib.SessionTransport
+	mirror *camera      // plays the same
 }
 
 func (c *camera) OnAnnounce(ctx *gortsplib.ServerHandlerOnAnnounceCtx) (*base.Response, error) {
 	s := &gortsplib.ServerStream{Server: c.server, Desc: ctx.Description}
 	if err := s.Initialize(); err != nil {
 		return nil, err
+	}
+	if m := c.mirror; m != nil {
+		other := &gortsplib.ServerStream{Server: m.server, Desc: ctx.Description}
+		if err := other.Initialize(); err != nil {
+			return nil, err
+		}
+		m.stream <- other
 	}
 	c.stream <- s
 	return &base.Response{StatusCode: base.StatusOK}, nil
@@ -61,13 +82,22 @@ func (c *camera) OnSetup(ctx *gortsplib.ServerHandlerOnSetupCtx) (*base.Response
 	return &base.Response{StatusCode: base.StatusOK}, c.current(), nil
 }
 
-func (c *camera) OnPlay(*gortsplib.ServerHandlerOnPlayCtx) (*base.Response, error) {
+func (c *camera) OnPlay(ctx *gortsplib.ServerHandlerOnPlayCtx) (*base.Response, error) {
+	c.played.Store(*ctx.Session.Transport())
 	return &base.Response{StatusCode: base.StatusOK}, nil
 }
 
 func (c *camera) OnRecord(ctx *gortsplib.ServerHandlerOnRecordCtx) (*base.Response, error) {
 	s := c.current()
-	ctx.Session.OnPacketRTPAny(func(m *description.Media, _ format.Format, p *rtp.Packet) { _ = s.WritePacketRTP(m, p) })
+	to := []*gortsplib.ServerStream{s}
+	if c.mirror != nil {
+		to = append(to, c.mirror.current())
+	}
+	ctx.Session.OnPacketRTPAny(func(m *description.Media, _ format.Format, p *rtp.Packet) {
+		for _, s := range to {
+			_ = s.WritePacketRTP(m, p.Clone())
+		}
+	})
 	return &base.Response{StatusCode: base.StatusOK}, nil
 }
 
@@ -156,6 +186,71 @@ func TestRTSP(t *testing.T) {
 	}
 	t.Log(err)
 	c.current().Close()
+}
+
+// certificate is one for 127.0.0.1 that this process takes for good.
+func certificate(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SSL_CERT_FILE", file) // read at the first check of a certificate, which is this test's
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+// What FFmpeg records to a camera is fetched over UDP, and over TLS.
+func TestRTSPTransports(t *testing.T) {
+	for _, c := range []struct {
+		scheme string
+		want   gortsplib.Protocol
+	}{{"rtsp", gortsplib.ProtocolUDP}, {"rtsps", gortsplib.ProtocolTCP}} {
+		t.Run(c.scheme, func(t *testing.T) {
+			cam := &camera{stream: make(chan *gortsplib.ServerStream, 1)}
+			cam.server = &gortsplib.Server{Handler: cam, AuthMethods: []auth.VerifyMethod{auth.VerifyMethodDigestMD5}}
+			if c.scheme == "rtsps" {
+				cam.server.TLSConfig = certificate(t)
+			}
+			var err error
+			for range 5 { // the pair of ports must be free, the first of them even
+				cam.server.RTSPAddress = testkit.FreeTCP(t)
+				if c.scheme == "rtsp" {
+					_, text, _ := net.SplitHostPort(testkit.FreeTCP(t))
+					port, _ := strconv.Atoi(text)
+					cam.server.UDPRTPAddress, cam.server.UDPRTCPAddress = fmt.Sprintf("127.0.0.1:%d", port&^1), fmt.Sprintf("127.0.0.1:%d", port|1)
+				}
+				if err = cam.server.Start(); err == nil {
+					break
+				}
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer cam.server.Close()
+			record := &camera{stream: make(chan *gortsplib.ServerStream, 1), mirror: cam}
+			record.server = &gortsplib.Server{Handler: record, RTSPAddress: testkit.FreeTCP(t)}
+			if err := record.server.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer record.server.Close()
+			// A server that encrypts (SRTP) has no room in what it sends for packets that fill it.
+			ffmpeg(t, "-rtsp_transport", "tcp", "-pkt_size", "1200", "-f", "rtsp", "rtsp://"+record.server.RTSPAddress+"/live")
+			receive(t, c.scheme+"://admin:pass%20word@"+cam.server.RTSPAddress+"/live")
+			if got, ok := cam.played.Load().(gortsplib.SessionTransport); !ok || got.Protocol != c.want {
+				t.Errorf("it came by %+v", got)
+			}
+			cam.current().Close()
+		})
+	}
 }
 
 func TestSRT(t *testing.T) {
