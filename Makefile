@@ -1,6 +1,6 @@
 # The commands of this tree. Each is a script that also runs by itself; see scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers test-ffmpeg lint bench bench-fanout soak cross build source fuzz clean
+.PHONY: help demo test test-peers test-ffmpeg lint bench bench-fanout bench-links soak cross build source fuzz clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,10 @@ bench: ## all benchmarks (BENCH=regexp for some, COUNT=10 for benchstat)
 bench-fanout: ## the relay's cost for each viewer, beside the limit and PEER=BINARY (docs/fanout.md)
 	@scripts/setup build test
 	@scripts/bench-fanout
+
+bench-links: ## pictures in time over lossy networks, and how the bitrate follows the link (docs/links.md)
+	@scripts/setup build test
+	@scripts/bench-links
 
 soak: ## an hour of joins, losses and restarts; nothing may leak (DURATION=10m)
 	@scripts/setup build test
