@@ -27,6 +27,9 @@ const (
 	maxForward = 10 * time.Second
 )
 
+// idrPatience is how long after an IDR picture recovery points are no place to begin at: most encoders' next IDR picture is near.
+const idrPatience = 5 * time.Second
+
 // faultFor is how long a fault that stopped happening stays visible.
 const faultFor = 10 * time.Second
 
@@ -57,6 +60,9 @@ type track struct {
 	h265  parameterSets265
 	facts string // what Update was last told: the SPS
 	lost  bool   // something is missing before the next access unit
+
+	idr  time.Duration // H.264: DTS of the last IDR picture
+	seen bool          // there was one
 }
 
 // NewFeed publishes tracks of access units under name. Feeds that name a layer, and have the same priority, are layers of one
@@ -141,6 +147,13 @@ func (f *Feed) Video(i int, pts, dts time.Duration, nalus [][]byte) {
 		}
 		if h264.Slices(au) == 0 {
 			return // parameter sets alone, as RTMP sends them
+		}
+		if key {
+			t.idr, t.seen = dts, true
+		} else if !t.seen || (dts-t.idr).Abs() > idrPatience {
+			if key = h264.RecoveryPoint(au); key {
+				f.Fault("no-idr", "the encoder sends no whole key frames (intra refresh, or open GOPs): browsers cannot begin; have it send IDR pictures")
+			}
 		}
 		if key {
 			au = t.h264.Ensure(au)

@@ -521,3 +521,31 @@ func TestH265ParameterSets(t *testing.T) {
 		}
 	})
 }
+
+// A publisher that refreshes its pictures in parts is joined at a recovery point where no key frame has been seen.
+func TestRecoveryPoint(t *testing.T) {
+	units := record(t, "320x180", "intra-refresh=1:keyint=25")
+	c := avc()
+	for n := range h264.NALUs(units[0]) {
+		if typ := h264.TypeOf(n); typ == h264.SPS || typ == h264.PPS {
+			c.sprop += base64.StdEncoding.EncodeToString(n) + ","
+		}
+	}
+	l := newLane(t, c)
+	for _, au := range units[10:60] {
+		l.send(au)
+	}
+	seen := l.seen()
+	if len(seen) < 20 || !seen[0].key {
+		t.Fatalf("%d units", len(seen))
+	}
+	var sets int
+	for _, typ := range types(t, seen[0]) {
+		if typ == h264.SPS || typ == h264.PPS {
+			sets++
+		}
+	}
+	if sets != 2 {
+		t.Errorf("types %v", types(t, seen[0]))
+	}
+}

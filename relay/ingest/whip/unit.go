@@ -15,6 +15,8 @@ const (
 	maxSets   = 1200 // bytes of an RTP payload that is inserted
 	headBytes = 64   // of a slice, for its picture order count
 
+	idrPatience = 5 * time.Second // after an IDR picture, within which recovery points are no place to begin at
+
 	vps    = 32 // NAL unit types of H.265 (table 7-1): VPS, SPS and PPS follow each other
 	aud265 = 35
 )
@@ -38,6 +40,8 @@ type builder struct {
 
 	sets  h264.ParameterSets // H.264 only
 	h265  [3][]byte          // H.265's: VPS, SPS, PPS
+	idr   time.Duration      // H.264: PTS of the last IDR picture
+	seen  bool               // there was one
 	order order
 }
 
@@ -207,6 +211,7 @@ func (b *builder) firstSlice(payload []byte) {
 	switch b.codec {
 	case media.H264:
 		b.order.picture(u, payload)
+		b.begin()
 		if !u.key || u.sps && u.pps {
 			return
 		}
@@ -242,6 +247,22 @@ func (b *builder) firstSlice(payload []byte) {
 			b.size(pkt.Data)
 		}
 		b.size(payload)
+	}
+}
+
+// begin makes a recovery point a key frame where no IDR picture has come for long.
+func (b *builder) begin() {
+	u := &b.unit
+	switch {
+	case u.key:
+		b.idr, b.seen = u.pts, true
+	case b.seen && (u.pts-b.idr).Abs() <= idrPatience:
+	default:
+		for _, pkt := range u.held {
+			for n := range h264.RTPUnits(pkt.Data) {
+				u.key = u.key || n.Whole && n.Type() == h264.SEI && h264.IsRecoveryPoint(append([]byte{n.Header}, n.Body...))
+			}
+		}
 	}
 }
 
