@@ -64,7 +64,21 @@ type Stats struct {
 	Retransmitted uint64        // packets sent again
 	Dropped       uint64        // packets given up as too late, or not taken by the path
 	Estimate      int           // bit/s that the path is believed to carry
+	Paths         []Path        // of a destination that is sent to over several networks at once, each
 	Warning       string        // what a person should know although it works, in words; empty: nothing
+}
+
+// A Path is one of several networks over which a programme goes to one destination. Its counters grow as those of Stats do.
+type Path struct {
+	Name          string // of the interface
+	Connected     bool
+	Remote        string
+	RTT           time.Duration
+	Loss          float64 // share of packets lost lately
+	Bytes         uint64
+	Retransmitted uint64
+	Dropped       uint64
+	Estimate      int // bit/s that it is believed to carry
 }
 
 // A Reporter is a Sender that keeps statistics. Stats may be called at any time and is quick.

@@ -132,6 +132,18 @@ type Sent struct {
 	Bytes         uint64  `json:"bytes"`
 	Retransmitted uint64  `json:"retransmitted"`
 	Dropped       uint64  `json:"dropped"` // packets given up as too late, or not taken by the path
+	Paths         []Path  `json:"paths,omitempty"`
+}
+
+// Path is one of several networks by which a destination is sent to at once.
+type Path struct {
+	Name      string  `json:"name"` // of the interface
+	Connected bool    `json:"connected"`
+	Remote    string  `json:"remote,omitempty"`
+	RTT       float64 `json:"rtt"`  // seconds
+	Loss      float64 `json:"loss"` // share of packets, lately
+	Bytes     uint64  `json:"bytes"`
+	Carries   int     `json:"carries"` // bit/s that it is believed to; 0: not known
 }
 
 const (

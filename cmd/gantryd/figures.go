@@ -64,6 +64,11 @@ var (
 	uplinkBytes   = &metrics.Figure{Name: "gantry_uplink_sent_bytes_total", Counter: true, Labels: []string{"uplink"}, Help: "Bytes sent to the destination."}
 	uplinkPackets = &metrics.Figure{Name: "gantry_uplink_packets_total", Counter: true, Labels: []string{"uplink", "kind"},
 		Help: "Packets to the destination: sent, repeats included; retransmitted; dropped as too late or not taken by the path."}
+	pathUp = &metrics.Figure{Name: "gantry_uplink_path_connected", Labels: []string{"uplink", "path"},
+		Help: "1 while media flows by this interface, of a destination that is sent to by several."}
+	pathBytes  = &metrics.Figure{Name: "gantry_uplink_path_sent_bytes_total", Counter: true, Labels: []string{"uplink", "path"}, Help: "Bytes sent by this interface."}
+	pathRTT    = &metrics.Figure{Name: "gantry_uplink_path_round_trip_seconds", Labels: []string{"uplink", "path"}, Help: "Round trip by this interface; 0: not known."}
+	pathLoss   = &metrics.Figure{Name: "gantry_uplink_path_loss_ratio", Labels: []string{"uplink", "path"}, Help: "Share of packets lost lately by this interface."}
 	conditions = &metrics.Figure{Name: "gantry_health_conditions", Labels: []string{"severity"}, Help: "What is wrong now, by severity."}
 	uptime     = &metrics.Figure{Name: "gantry_process_uptime_seconds", Help: "Since the start."}
 	reloaded   = &metrics.Figure{Name: "gantry_config_reloads_total", Counter: true, Labels: []string{"result"}, Help: "Configuration files read again."}
@@ -74,7 +79,7 @@ var (
 func (b *box) declare(r *metrics.Registry) {
 	r.Collect(b.samples, captureFrames, captureSlates, captureDropped, captureSignal, encodeFrames, encodeKeys, encodeBytes,
 		encodeTarget, encodeRead, encodeOpened, audioPackets, audioSilence, audioOverruns, audioDrift, audioOffset, uplinkUp, uplinkLosses, uplinkCarries, queueDropped, uplinkRate, uplinkRTT, uplinkLoss,
-		uplinkBytes, uplinkPackets, conditions, uptime, reloaded, lastReload,
+		uplinkBytes, uplinkPackets, pathUp, pathBytes, pathRTT, pathLoss, conditions, uptime, reloaded, lastReload,
 		renditionFrames, renditionBytes, renditionTarget, renditionTook, renditionInfo, processCPU)
 }
 
@@ -117,6 +122,12 @@ func (b *box) samples() []metrics.Sample {
 		add(uplinkPackets, float64(u.Sent.Packets), u.Name, "sent")
 		add(uplinkPackets, float64(u.Sent.Retransmitted), u.Name, "retransmitted")
 		add(uplinkPackets, float64(u.Sent.Dropped), u.Name, "dropped")
+		for _, p := range u.Sent.Paths {
+			add(pathUp, truth(p.Connected), u.Name, p.Name)
+			add(pathBytes, float64(p.Bytes), u.Name, p.Name)
+			add(pathRTT, p.RTT.Seconds(), u.Name, p.Name)
+			add(pathLoss, p.Loss, u.Name, p.Name)
+		}
 	}
 	bad := map[string]float64{"degraded": 0, "failing": 0, "broken": 0}
 	for _, c := range b.health.Conditions() {

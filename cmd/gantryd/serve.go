@@ -253,6 +253,10 @@ func (b *box) Status() webui.Status {
 			Backup: u.BackupOf, Layers: layers(u.Renditions), Paused: layers(u.Paused), Codecs: words(u.Codecs), Bitrate: u.Bitrate, Pictures: u.Pictures,
 			Sent: webui.Sent{Remote: u.Sent.Remote, Peers: u.Sent.Peers, RTT: u.Sent.RTT.Seconds(), Loss: u.Sent.Loss, Buffered: u.Sent.Buffered.Seconds(),
 				Packets: u.Sent.Packets, Bytes: u.Sent.Bytes, Retransmitted: u.Sent.Retransmitted, Dropped: u.Sent.Dropped}}
+		for _, p := range u.Sent.Paths {
+			w.Sent.Paths = append(w.Sent.Paths, webui.Path{Name: p.Name, Connected: p.Connected, Remote: p.Remote, RTT: p.RTT.Seconds(), Loss: p.Loss,
+				Bytes: p.Bytes, Carries: p.Estimate})
+		}
 		if !u.Next.IsZero() {
 			next := u.Next.UTC()
 			w.Next = &next

@@ -34,7 +34,7 @@ func (c *uplinkConfig) kinds() (list []kind) {
 	if c.WHIP != nil {
 		config := *c.WHIP
 		list = append(list, kind{"whip", config, []media.Codec{media.H264, media.H265, media.Opus},
-			func(log *slog.Logger) (uplink.Sender, error) { return whip.New(config, log) }})
+			func(log *slog.Logger) (uplink.Sender, error) { return whip.Open(config, log) }})
 	}
 	if c.SRT != nil {
 		config := *c.SRT

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/pion/stun/v3"
@@ -33,6 +34,9 @@ type Config struct {
 	Discover bool       `yaml:"discover"`
 	ICE      ICEServers `yaml:"ice"`
 	Bitrate  Bitrate    `yaml:"bitrate"`
+	// Interfaces are the network interfaces to go out by, separated by spaces; empty: as the machine routes. By two or more
+	// the same packets go out: the relay takes each from whichever brings it first.
+	Interfaces string `yaml:"interfaces"`
 }
 
 // ICEServers are STUN and TURN servers to use besides those that the WHIP server names.
@@ -82,6 +86,13 @@ func (c Config) Validate() error {
 	}
 	if c.Bitrate.Min < minBitrate || c.Bitrate.Min > c.Bitrate.Max || c.Bitrate.Max > maxBitrate {
 		bad("bitrate", "want %d ≤ min ≤ max ≤ %d, have min %d and max %d", minBitrate, maxBitrate, c.Bitrate.Min, c.Bitrate.Max)
+	}
+	names := strings.Fields(c.Interfaces)
+	for i, name := range names {
+		if len(name) > 15 || strings.Contains(name, "/") || slices.Contains(names[:i], name) || i == maxPaths {
+			bad("interfaces", "%q: want up to %d different names such as eth0", c.Interfaces, maxPaths)
+			break
+		}
 	}
 	return errors.Join(errs...)
 }

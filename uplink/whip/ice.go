@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/pion/sdp/v3"
 	"github.com/pion/stun/v3"
@@ -213,7 +214,10 @@ func pathLost(pair *webrtc.ICECandidatePair) bool {
 
 // currentNet is the machine's network as it is now. pion's own lists the interfaces once, so that an ICE restart would gather
 // the addresses that are gone.
-type currentNet struct{ stdnet.Net }
+type currentNet struct {
+	stdnet.Net
+	control func(network, address string, c syscall.RawConn) error // of every socket; nil: none
+}
 
 // Interfaces lists them anew.
 func (*currentNet) Interfaces() ([]*transport.Interface, error) {
@@ -222,6 +226,38 @@ func (*currentNet) Interfaces() ([]*transport.Interface, error) {
 		return nil, err
 	}
 	return now.Interfaces()
+}
+
+// ListenUDP opens a socket as control wants it.
+func (n *currentNet) ListenUDP(network string, local *net.UDPAddr) (transport.UDPConn, error) {
+	if local == nil {
+		local = &net.UDPAddr{}
+	}
+	c, err := (&net.ListenConfig{Control: n.control}).ListenPacket(context.Background(), network, local.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.UDPConn), nil
+}
+
+// DialTCP connects as control wants it.
+func (n *currentNet) DialTCP(network string, local, remote *net.TCPAddr) (transport.TCPConn, error) {
+	d := net.Dialer{Control: n.control}
+	if local != nil {
+		d.LocalAddr = local
+	}
+	c, err := d.Dial(network, remote.String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// CreateDialer returns a dialer as control wants it.
+func (n *currentNet) CreateDialer(d *net.Dialer) transport.Dialer {
+	own := *d
+	own.Control = n.control
+	return n.Net.CreateDialer(&own)
 }
 
 func hostPort(c *webrtc.ICECandidate) string {

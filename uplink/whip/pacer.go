@@ -27,15 +27,16 @@ const (
 
 // A packet waits in the pacer. Its payload is never written to.
 type packet struct {
-	lane    *lane
-	payload []byte
-	ts      uint32
-	seq     uint16 // once sent; retransmissions: of the original
-	resend  bool
-	filler  bool // resent though nobody asked, to put the path to the test
-	marker  bool
-	mark    bool          // carries abs-capture-time
-	pts     time.Duration // of its access unit
+	lane     *lane
+	payload  []byte
+	ts       uint32
+	seq      uint16 // once sent; retransmissions: of the original
+	resend   bool
+	numbered bool // seq is given: it is the same on all paths of a Bond
+	filler   bool // resent though nobody asked, to put the path to the test
+	marker   bool
+	mark     bool          // carries abs-capture-time
+	pts      time.Duration // of its access unit
 }
 
 // A lane is the sending half of one stream: what numbers and counters its packets need. Only the pacer's goroutine touches it,
@@ -252,13 +253,15 @@ func (p *pacer) send(pkt *packet) {
 	case pkt.resend:
 		h.SequenceNumber = pkt.seq
 	default:
-		h.SequenceNumber = l.seq
-		pkt.seq = l.seq
-		l.history.add(l.seq, pkt)
+		if !pkt.numbered {
+			pkt.seq = l.seq
+			l.seq++
+		}
+		h.SequenceNumber = pkt.seq
+		l.history.add(pkt.seq, pkt)
 		if w.rtxType != 0 && len(payload) >= fillBytes {
 			p.last = pkt
 		}
-		l.seq++
 		l.packets++
 		l.octets += uint32(len(payload))
 		l.newest = pkt.pts

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	nethttp "net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -17,6 +19,7 @@ type Sender struct {
 	config Config
 	log    *slog.Logger
 	count  counters
+	route  *route      // nil: any
 	full   atomic.Bool // the server does not take trickled candidates
 
 	mu    sync.Mutex
@@ -28,12 +31,24 @@ var (
 	_ uplink.Reporter = (*Sender)(nil)
 )
 
-// New returns a Sender for c, which must be valid. It starts nothing.
+// New returns a Sender for c, which must be valid. It starts nothing. Of several Interfaces it uses the first: see Open.
 func New(c Config, log *slog.Logger) (*Sender, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Sender{config: c, log: log}, nil
+	s := &Sender{config: c, log: log}
+	if names := strings.Fields(c.Interfaces); len(names) > 0 {
+		s.route = &route{device: names[0]}
+	}
+	return s, nil
+}
+
+// Open returns a Sender, or a Bond where c names several Interfaces. It starts nothing.
+func Open(c Config, log *slog.Logger) (uplink.Sender, error) {
+	if len(strings.Fields(c.Interfaces)) > 1 {
+		return NewBond(c, log)
+	}
+	return New(c, log)
 }
 
 // Stats implements uplink.Reporter.
@@ -66,10 +81,11 @@ func (s *Sender) session(ctx context.Context, p uplink.Program) error {
 	if p.Packets == nil || p.Wall == nil {
 		return errors.New("programme lacks Packets or Wall")
 	}
-	http, err := newClient(s.config.URL, s.config.Token)
+	http, err := newClient(s.route.endpoint(s.config.URL), s.config.Token)
 	if err != nil {
 		return err
 	}
+	s.route.transport(http.http.Transport.(*nethttp.Transport))
 	defer http.close()
 	if s.config.Discover {
 		links, err := http.discover(ctx)

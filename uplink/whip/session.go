@@ -64,6 +64,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.route.share(streams)
 	library := newPionLog(s.log)
 	ses := &session{sender: s, program: p, log: s.log, library: library, http: http, streams: streams, candidates: newCandidates(),
 		states: make(chan struct{}, 1)}
@@ -88,7 +89,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	}
 	var settings webrtc.SettingEngine
 	settings.LoggerFactory = library
-	settings.SetNet(&currentNet{})
+	s.route.settings(&settings)
 	settings.SetICETimeouts(disconnectedAfter, failedAfter, keepAlive)
 	settings.SetSTUNGatherTimeout(gatherTimeout)
 	settings.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled) // a publisher has no address to hide from its server
@@ -207,7 +208,9 @@ func (s *session) transmit(ctx context.Context) error {
 		}
 		l := lanes[unit.Track]
 		if l.stream.track.Codec.Audio() {
-			s.pacer.put(audioQueue, l.pack(unit, l.stream.pack(unit.Data))...)
+			if packets := l.pack(unit, l.stream.pack(unit.Data)); s.sender.route.number(unit, packets) {
+				s.pacer.put(audioQueue, packets...)
+			}
 			continue
 		}
 		if unit.Key {
@@ -216,7 +219,12 @@ func (s *session) transmit(ctx context.Context) error {
 		if running&(1<<unit.Track) == 0 {
 			continue
 		}
-		s.pacer.put(videoQueue, l.pack(unit, l.stream.pack(unit.Data))...)
+		packets := l.pack(unit, l.stream.pack(unit.Data))
+		if !s.sender.route.number(unit, packets) {
+			running &^= 1 << unit.Track
+			continue
+		}
+		s.pacer.put(videoQueue, packets...)
 		s.pacer.wait(ctx)
 	}
 }

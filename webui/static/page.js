@@ -111,6 +111,7 @@ function showUplink(u, now) {
     ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs], ["Pictures", u.pictures],
     ["Layers", u.layers?.length > 1 && u.layers.map((l) => (u.paused?.includes(l) ? `${l} (paused: no room)` : l)).join(", ")], ["Sent", u.bitrate && bits(u.bitrate)],
     ["Path carries", u.carries && bits(u.carries)], ["Round trip", u.sent.rtt && `${Math.round(u.sent.rtt * 1000)} ms`],
+    ...(u.sent.paths ?? []).map((p) => [`By ${p.name}`, p.connected ? `${Math.round(p.rtt * 1000)} ms, ${(p.loss * 100).toFixed(1)} % lost` : "down"]),
     ["Lost on the way", u.sent.loss > 0.001 && `${(u.sent.loss * 100).toFixed(1)} %`], ["Sent again", u.sent.retransmitted && count(u.sent.retransmitted)],
     ["Dropped packets", (u.dropped + u.sent.dropped) && count(u.dropped + u.sent.dropped)]]) {
     if (v) dl.append(element("dt", k), element("dd", v));

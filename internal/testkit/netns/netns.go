@@ -37,6 +37,29 @@ func Pair(tb testing.TB, toB, toA Impairment) (a, b *Namespace, link *Link) {
 	return a, b, link
 }
 
+// Another joins two namespaces of a Pair by one more link: link1, with the addresses 198.18.4.1 and 198.18.4.2. Each side
+// reaches all of the other by either link, by the first where a program does not choose.
+func Another(tb testing.TB, a, b *Namespace, toB, toA Impairment) *Link {
+	tb.Helper()
+	var tuns [2]*os.File
+	for i, n := range []*Namespace{a, b} {
+		if err := n.Do(func() (err error) {
+			tuns[i], err = openTun("link1", netip.AddrFrom4([4]byte{198, 18, 4, byte(i + 1)}))
+			return err
+		}); err != nil {
+			tb.Fatal(err)
+		}
+		for metric, dev := range []string{"link0", "link1"} {
+			if out, err := n.Command("ip", "route", "add", "default", "dev", dev, "metric", strconv.Itoa(100+metric)).CombinedOutput(); err != nil {
+				tb.Fatalf("%v %s", err, out)
+			}
+		}
+	}
+	link := join(tuns[0], tuns[1], toB, toA)
+	tb.Cleanup(link.close)
+	return link
+}
+
 func newNamespace(tb testing.TB, addr string) *Namespace {
 	tb.Helper()
 	n := &Namespace{Addr: netip.MustParseAddr(addr)}

@@ -83,6 +83,7 @@ type Server struct {
 	cert      webrtc.Certificate
 	endpoint  *proto.Endpoint
 	counters  Counters
+	bonds     bonds
 }
 
 // New returns a Server that publishes to hub. configure gives the peer connections their ports, as (*rtc.Port).Configure.
@@ -98,7 +99,7 @@ func New(cfg Config, hub *relay.Hub, configure func(*webrtc.SettingEngine), acce
 	if err != nil {
 		return nil, fmt.Errorf("make DTLS certificate: %w", err)
 	}
-	s := &Server{cfg: cfg, hub: hub, configure: configure, log: log, cert: *cert}
+	s := &Server{cfg: cfg, hub: hub, configure: configure, log: log, cert: *cert, bonds: bonds{all: map[bondKey]*bond{}}}
 	s.endpoint = proto.NewEndpoint(proto.Options{Prefix: Prefix, Log: log, Accept: s.accept, Authorize: access.Authorize,
 		ICEServers: access.ICEServers, Limits: cfg.Limits})
 	return s, nil
@@ -125,11 +126,15 @@ func (s *Server) accept(ctx context.Context, o proto.Offer) (proto.Answer, error
 			return proto.Answer{}, proto.Errorf(http.StatusBadRequest, "priority: want 0 to %d", maxPriority)
 		}
 	}
+	bonding, err := parseBonding(o.Query)
+	if err != nil {
+		return proto.Answer{}, err
+	}
 	sections, err := parseOffer(o.SDP)
 	if err != nil {
 		return proto.Answer{}, err
 	}
-	session := &session{server: s, stream: o.Stream, remote: o.Remote, priority: priority, born: time.Now(),
+	session := &session{server: s, stream: o.Stream, remote: o.Remote, priority: priority, bond: bonding, born: time.Now(),
 		log:      s.log.With("session", o.Session),
 		gathered: make(chan struct{}, 1), ending: make(chan error, 1), kick: make(chan struct{}, 1), done: make(chan struct{}),
 		path: path{feedback: media.NewMailbox(), ssrc: mathrand.Uint32()}}

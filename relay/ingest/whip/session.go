@@ -18,7 +18,6 @@ import (
 
 	proto "gantry/internal/proto/whip"
 	"gantry/media"
-	"gantry/relay"
 )
 
 // Why sessions end.
@@ -45,6 +44,7 @@ type session struct {
 	stream   string
 	remote   netip.AddrPort
 	priority int
+	bond     bonding
 	born     time.Time
 
 	pc       *webrtc.PeerConnection
@@ -62,8 +62,8 @@ type session struct {
 type path struct {
 	mu       sync.Mutex // held while packets are taken
 	tracks   []*track
-	pub      *relay.Publication // nil before the first packet
-	heard    time.Duration      // the first packet
+	pub      publication   // nil before the first packet
+	heard    time.Duration // the first packet
 	ended    bool
 	feedback *media.Mailbox // from the Hub
 	rtt      time.Duration

@@ -46,6 +46,8 @@ type track struct {
 
 	reorder  reorder
 	timeline timeline
+	first    uint16 // sequence number at which the current access unit begins
+	last     uint16 // of the last packet that was built
 	builder  builder
 
 	needKey  bool          // a key frame is wanted and has not come whole
@@ -75,7 +77,7 @@ func (s *session) choose(t *track, c *choice) {
 	t.timeline = timeline{rate: int64(t.info.ClockRate)}
 	t.needKey = c.codec.Video()
 	t.builder = builder{track: t.index, codec: c.codec, whole: t.whole,
-		write:     func(p *media.Packet) { s.pub.Write(p) },
+		write:     func(p *media.Packet) { s.write(t, p) },
 		described: func(w, h int, profile string) { s.described(t, w, h, profile) },
 		order:     order{changed: s.reordered}}
 	t.builder.learnSDP(c.sprop)
@@ -164,10 +166,14 @@ func (s *session) advance(t *track, now time.Duration) {
 				s.sync(t, pts, wall)
 			}
 		}
-		if lost && t.info.Codec.Video() {
+		if lost && t.info.Codec.Video() && s.bond.id == "" { // a bond may have it from another path
 			t.needKey = true
 			s.wake()
 		}
+		if u := &t.builder.unit; !u.open || u.ts != p.ts {
+			t.first = p.seq
+		}
+		t.last = p.seq
 		t.builder.add(p, pts, lost)
 	}
 	s.server.counters.Lost.Add(t.reorder.lost - before)
@@ -188,8 +194,7 @@ func (s *session) publish(now time.Duration) bool {
 	for i, t := range s.tracks {
 		tracks[i] = t.info
 	}
-	pub, err := s.server.hub.Publish(s.stream, relay.Publisher{Tracks: tracks, Protocol: "whip", Remote: s.remote.String(),
-		Priority: s.priority, Feedback: s.feedback.Put})
+	pub, err := s.enter(tracks)
 	if err != nil {
 		s.end(err)
 		return false
@@ -197,6 +202,32 @@ func (s *session) publish(now time.Duration) bool {
 	s.pub = pub
 	s.wake() // to watch it
 	return true
+}
+
+// enter publishes the session on its own or as one path of a bond.
+func (s *session) enter(tracks []media.Track) (publication, error) {
+	if s.bond.id != "" {
+		m, err := s.server.bonds.join(s, tracks)
+		if err != nil {
+			return nil, err // a nil *member is no nil publication
+		}
+		return m, nil
+	}
+	pub, err := s.server.hub.Publish(s.stream, relay.Publisher{Tracks: tracks, Protocol: "whip", Remote: s.remote.String(),
+		Priority: s.priority, Feedback: s.feedback.Put})
+	if err != nil {
+		return nil, err
+	}
+	return pub, nil
+}
+
+// write hands on what the builder has made of a track. The session is locked.
+func (s *session) write(t *track, p *media.Packet) {
+	if m, ok := s.pub.(*member); ok {
+		m.write(t.first, t.last, t.builder.unit.ts, p)
+		return
+	}
+	s.pub.Write(p)
 }
 
 // whole notes that an access unit went on with nothing missing.
