@@ -1,5 +1,5 @@
 // Package webui is the box's own page: what goes in, what is made of it, where it goes, and what is wrong, live and in words;
-// the same as JSON and as server-sent events. All that it changes is which destinations are connected.
+// the same as JSON and as server-sent events. All that it changes is which destinations are connected, and which input is used.
 //
 // It knows no pipeline: whoever serves it implements Box. It asks nobody for a password, so it belongs on a loopback address;
 // requests that name another host are refused, so that no foreign web page can read it through the browser (DNS rebinding), and
@@ -156,7 +156,8 @@ const (
 var static embed.FS
 
 // Handler serves the page at /, the Status at /api/v1/status and every second at /api/v1/events, and metrics, if not nil, at
-// /metrics. Where the box is a Snapshotter, /snapshot.jpg?width=N is its newest picture. A POST to /api/v1/uplinks/NAME/start or stop steers a destination. Event streams end with their request's context.
+// /metrics. Where the box is a Snapshotter, /snapshot.jpg?width=N is its newest picture; where it is a Chooser, a PUT to /api/v1/source
+// chooses its input. A POST to /api/v1/uplinks/NAME/start or stop steers a destination. Event streams end with their request's context.
 func Handler(box Box, metrics http.Handler) http.Handler {
 	files, err := fs.Sub(static, "static")
 	if err != nil {
@@ -183,6 +184,10 @@ func Handler(box Box, metrics http.Handler) http.Handler {
 	mux.HandleFunc("POST /api/v1/uplinks/{name}/stop", steer(box.StopUplink))
 	if from, ok := box.(Snapshotter); ok {
 		mux.Handle("GET /snapshot.jpg", newSnapshots(from))
+	}
+	if c, ok := box.(Chooser); ok {
+		mux.HandleFunc("GET /api/v1/source", choose(c))
+		mux.HandleFunc("PUT /api/v1/source", choose(c))
 	}
 	if metrics != nil {
 		mux.Handle("GET /metrics", metrics)

@@ -46,6 +46,7 @@ type box struct {
 	load    busy
 	ranking *ranking
 	reloads reloads
+	again   chan struct{}    // the page wrote the file
 	plugged *uevent.Listener // nil: devices are looked for now and then
 }
 
@@ -56,7 +57,7 @@ func serve(ctx context.Context, file, pprofAddr string, level *slog.LevelVar, lo
 		return err
 	}
 	b := &box{log: log, level: level, file: file, config: c, health: new(health.Set), began: time.Now(), ranking: newRanking(stateMemory(), log),
-		load: busy{at: time.Now(), used: cpuTime()}}
+		load: busy{at: time.Now(), used: cpuTime()}, again: make(chan struct{}, 1)}
 	b.setLevel(c.Log)
 	first := spec(c, log)
 	b.ranking.first(ctx, &first)
@@ -151,6 +152,8 @@ func (b *box) watchReload(ctx context.Context) error {
 	for {
 		select {
 		case <-hup:
+			b.reload()
+		case <-b.again:
 			b.reload()
 		case <-ctx.Done():
 			return nil

@@ -5,8 +5,11 @@ import (
 	"image/jpeg"
 	"testing"
 
+	"gantry/internal/testkit"
 	"gantry/media"
 )
+
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // A half red, half grey picture of each layout and range looks so.
 func TestJPEG(t *testing.T) {
