@@ -50,7 +50,6 @@ type capture struct {
 	source Video
 	format media.VideoFormat // of the last picture, or the configured one
 	last   time.Duration     // when the last picture of the source came
-	drawn  time.Duration     // PTS of the last picture that was decoded, or stood in
 	shown  shown
 	reason error         // why there is no picture
 	wake   chan struct{} // runSlate looks again
@@ -61,6 +60,7 @@ type capture struct {
 // shown is what went to the slot.
 type shown struct {
 	pts   time.Duration // of the last picture
+	drawn time.Duration // PTS of the last picture that was decoded, or stood in for a coded one
 	seq   uint32        // of the last slate
 	slate bool          // the last picture was the slate
 	cut   bool          // the next one is the first of another scene

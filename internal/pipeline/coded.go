@@ -142,12 +142,12 @@ func (c *capture) admit(run *codedRun, p *media.Packet) *media.Packet {
 // decoded hands on a picture that was made of the source's packets.
 func (c *capture) decoded(f *media.Frame) {
 	c.mu.Lock()
-	late := c.reason != nil || f.PTS <= c.drawn
+	late := c.reason != nil || f.PTS <= c.shown.drawn
 	cut := false
 	if late {
 		c.count.late++
 	} else {
-		c.drawn = f.PTS
+		c.shown.drawn = f.PTS
 		cut, c.shown.cut = c.shown.cut, false
 	}
 	c.mu.Unlock()
@@ -165,7 +165,7 @@ func (c *capture) decoded(f *media.Frame) {
 
 // stand puts the slate where the source's packets went, and where pictures are coded. It is called with c.mu held, and takes f over.
 func (c *capture) stand(f *media.Frame, cut bool) func() {
-	c.drawn = f.PTS
+	c.shown.drawn = f.PTS
 	direct := c.pass.dark()
 	return func() {
 		every, some := c.split.feedback.keys(f.PTS, cut)
