@@ -28,6 +28,8 @@ func playerChoosesQuality(t *testing.T, page *chromium.Page) {
 	pc := chromium.Eval[bool](page, `(window.before = document.querySelector("gantry-player").player.connection) !== null`)
 	pick("l")
 	page.Wait(5*time.Second, width+" === 320", width)
+	chromium.Eval[bool](page, `document.querySelector("gantry-player").shadowRoot.querySelector(".stage").dispatchEvent(new Event("pointermove"))`) // the bar comes
+	page.Wait(5*time.Second, `getComputedStyle(document.querySelector("gantry-player").shadowRoot.querySelector(".bar")).opacity === "1" && `+menu+`.checkVisibility()`, menu+".outerHTML")
 	page.Screenshot("quality")
 	pick("")
 	page.Wait(5*time.Second, width+" === 640", width)
