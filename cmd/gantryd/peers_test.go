@@ -97,7 +97,7 @@ uplinks:
 		t.Fatal(err)
 	}
 	defer func() { _ = peer.Process.Kill(); _ = peer.Wait() }()
-	testkit.StartCmd(t, exec.Command("ffmpeg", "-loglevel", "error", "-i", "srt://"+listens+"?mode=caller", "-c", "copy", "-flush_packets", "1", "-f", "mpegts", calling))
+	reader := testkit.StartCmd(t, exec.Command("ffmpeg", "-loglevel", "error", "-i", "srt://"+listens+"?mode=caller", "-c", "copy", "-flush_packets", "1", "-f", "mpegts", calling))
 	post := func(what string) {
 		res, err := http.Post("http://"+page+"/api/v1/uplinks/tv/"+what, "", nil)
 		if err != nil || res.StatusCode != http.StatusNoContent {
@@ -144,6 +144,7 @@ uplinks:
 		}
 	}
 	post("stop")
+	reader.Kill() // first: without the stream it ends by itself
 	if err := d.Stop(); err != nil {
 		t.Error(err)
 	}
