@@ -19,6 +19,7 @@ import (
 
 	"github.com/pion/rtp/codecs"
 	"github.com/pion/webrtc/v4"
+	"golang.org/x/sys/unix"
 
 	"gantry/internal/proto/mpegts"
 	"gantry/internal/testkit"
@@ -122,7 +123,27 @@ func TestLinkViewer(t *testing.T) {
 	if url == "" {
 		t.Skip("part of TestLossMatrix")
 	}
-	pc, err := webrtc.NewPeerConnection(webrtc.Configuration{})
+	// What waited for a packet comes at once: more than the kernel's default buffer holds, and there is no player to ask again.
+	conn, err := net.ListenUDP("udp4", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) }); err != nil {
+		t.Fatal(err)
+	}
+	var settings webrtc.SettingEngine
+	settings.SetICEUDPMux(webrtc.NewICEUDPMux(nil, conn))
+	engine := &webrtc.MediaEngine{}
+	if err := engine.RegisterDefaultCodecs(); err != nil {
+		t.Fatal(err)
+	}
+	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings))
+	pc, err := api.NewPeerConnection(webrtc.Configuration{})
 	if err != nil {
 		t.Fatal(err)
 	}
