@@ -123,6 +123,7 @@ function showUplink(u, now) {
 const names = {
   "no-signal": "No signal", "source-down": "The input does not work", "source-rate": "The input gives another number of pictures than it says",
   "source-warning": "The input needs a look", "encoder-down": "The encoder does not work",
+  "source-b-frames": "The camera sends B-frames", "decoder-down": "The input's pictures cannot be decoded",
   "encoder-slow": "The encoder is too slow", "encoder-hung": "An encoder hangs",
   "audio-down": "The sound input does not work", "audio-mix": "The sound cannot be mixed as configured", "uplink-down": "A destination cannot be reached",
   "uplink-refused": "A destination refuses the stream", "uplink-silent": "A destination gets no sound", "uplink-warning": "A destination needs a look", "config-bad": "The configuration file has errors and is not in use",
