@@ -41,11 +41,13 @@ form.addEventListener("submit", async (e) => {
 $("#source").addEventListener("toggle", () => { if ($("#source").open) void read(); });
 
 // The picture is fetched while somebody looks.
-const image = $("#picture img");
+const image = new Image();
+image.alt = "The newest picture";
 let next = 0;
 function look() {
   clearTimeout(next);
-  if (!$("#picture").open) return;
+  if (!$("#picture").open) return void image.remove();
+  $("#picture").append(image);
   image.src = `snapshot.jpg?width=640&t=${Date.now()}`;
 }
 for (const event of ["load", "error"]) image.addEventListener(event, () => { next = setTimeout(look, 2000); });
