@@ -22,8 +22,14 @@ func (h held) String() string {
 	return fmt.Sprintf("%.1f MB heap, %.1f MB resident, %.0f goroutines, %.0f descriptors", h.heap/1e6, h.rss/1e6, h.goroutines, h.fds)
 }
 
-// look returns what the relay holds when it has collected its garbage once more.
+// settle is how long what sessions leave may stay: timers, and buffers that are kept for the next ones.
+const settle = 30 * time.Second
+
+// look returns what the relay holds when all has settled and it has collected its garbage once more.
 func look(ctx context.Context, url string) (least held, err error) {
+	if err := pause(ctx, settle); err != nil {
+		return held{}, err
+	}
 	least, err = scrape(ctx, url)
 	for last := least; err == nil && last.collected == least.collected; {
 		if err = pause(ctx, 50*time.Millisecond); err != nil {

@@ -42,12 +42,12 @@ func run(ctx context.Context) error {
 	relay := flag.String("relay", "bin/gantry-relay", "the relay's binary; empty: not run")
 	peer := flag.String("peer", os.Getenv("PEER"), "another relay's binary (MediaMTX); empty: none")
 	cases := flag.String("cases", "10x4,100x4,100x4/1,200x4,300x1.5", "viewers x Mbit/s / slices a picture, with commas between; a slice is a run of packets with an end of its own, and without a number there are four")
-	runs := flag.Int("runs", 3, "runs of each; the table has the medians")
+	runs := flag.Int("runs", 3, "runs of each, of those with 200 viewers and more one; the table has the medians")
 	seconds := flag.Int("seconds", 6, "length of each measurement")
 	gro := flag.Bool("gro", false, "receive with UDP_GRO, as a network card that segments takes packets")
 	bare := flag.Bool("limit", true, "run the limit too")
 	obeys := flag.Bool("obeys", true, "the publisher makes key frames when asked")
-	joins := flag.Int("joins", 12, "viewers that join one by one in the end of the first run of each, to measure the first picture")
+	joins := flag.Int("joins", 10, "viewers that join one by one in the end of the first run of each, to measure the first picture")
 	storm := flag.Int("storm", 0, "viewers a second that join and leave during the measurement")
 	cycles := flag.Int("cycles", 0, "let so many viewers join and leave beside the first case's, show what that leaves behind, and do nothing else")
 	var c child
@@ -87,7 +87,11 @@ func run(ctx context.Context) error {
 	printHead()
 	for _, c := range list {
 		results := map[string][]result{}
-		for i := range *runs {
+		n := *runs
+		if c.viewers >= 200 {
+			n = 1 // they take long, and are steadier
+		}
+		for i := range n {
 			for _, s := range servers {
 				r, err := b.measure(ctx, s, c, i == 0)
 				if ctx.Err() != nil {

@@ -15,8 +15,8 @@ import (
 type gate chan struct{}
 
 const (
-	joinTime = 300 * time.Millisecond
-	joinWait = 5 * time.Second // longer, and the viewer is better off coming again
+	joinTime = 50 * time.Millisecond // connecting at hand takes less
+	joinWait = 5 * time.Second       // longer, and the viewer is better off coming again
 )
 
 func newGate() gate { return make(gate, 4*runtime.GOMAXPROCS(0)) }
