@@ -17,8 +17,8 @@ import (
 
 const (
 	maxPaths  = 4
-	pathQueue = time.Second // of media that may wait for one path
-	farBehind = 4           // a path that carries less than this part of the best one's is not waited for
+	pathQueue = 2 * time.Second // of media that may wait for one path: it may be the only one left
+	farBehind = 4               // a path that carries less than this part of the best one's is not waited for
 )
 
 var pathBackoff = supervise.Backoff{Min: 250 * time.Millisecond, Max: 10 * time.Second, Jitter: 0.3, Healthy: 5 * time.Second}

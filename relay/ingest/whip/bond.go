@@ -19,11 +19,14 @@ import (
 )
 
 const (
-	maxPaths     = 4
-	bondPatience = 700 * time.Millisecond // without an access unit that follows, what is missing is given up
-	maxWaiting   = 512                    // access units of a track
-	quietPath    = 2 * time.Second
-	quietEvery   = time.Second // between looks for paths that are quiet
+	maxPaths = 4
+	// Without an access unit that follows for so long, what is missing is given up. Pictures may wait for room on the only path
+	// that is left; sound goes first everywhere.
+	picturePatience = 3 * time.Second
+	soundPatience   = 700 * time.Millisecond
+	maxWaiting      = 512 // access units of a track
+	quietPath       = 2 * time.Second
+	quietEvery      = time.Second // between looks for paths that are quiet
 )
 
 var (
@@ -265,13 +268,17 @@ func (b *bond) start(t *bondTrack, u *bondUnit) {
 
 // advance writes what follows, and gives up what is missing when nothing has followed for long.
 func (b *bond) advance(t *bondTrack, now time.Duration) {
+	patience := picturePatience
+	if t.Codec.Audio() {
+		patience = soundPatience
+	}
 	for len(t.waiting) > 0 {
 		u := t.waiting[0]
 		switch {
 		case u.first <= t.last: // came on another path
 		case u.first == t.last+1:
 			b.emit(t, u, now)
-		case now-t.written > bondPatience && now-u.came > bondPatience || len(t.waiting) > maxWaiting:
+		case now-t.written > patience && now-u.came > patience || len(t.waiting) > maxWaiting:
 			t.lost = true
 			b.emit(t, u, now)
 			if t.Codec.Video() {

@@ -108,7 +108,7 @@ func TestBondMerges(t *testing.T) {
 		b.unit(0, 0)
 		b.subscribe(t)
 		next := [2]int{1, 0}
-		const n = 280 // what a Subscription holds
+		const n = 280             // what a Subscription holds
 		missed := make([]bool, n) // by the path that came by first
 		for next[0] < n || next[1] < n {
 			on := random.IntN(2)
@@ -147,19 +147,19 @@ func TestBondGivesUp(t *testing.T) {
 		if got, lost := b.out(t); strings.Join(got, " ") != sequence(0, 10) || lost != 0 {
 			t.Errorf("%v", got)
 		}
-		for i := 11; i < 40; i++ { // 10 is lost on both
+		for i := 11; i < 140; i++ { // 10 is lost on both
 			time.Sleep(time.Second / 30)
 			b.unit(0, i)
 			b.unit(1, i)
 		}
-		if got, lost := b.out(t); strings.Join(got, " ") != sequence(11, 40) || lost != 1 {
+		if got, lost := b.out(t); strings.Join(got, " ") != sequence(11, 140) || lost != 1 {
 			t.Errorf("%v, %d losses", got, lost)
 		}
 		if f := b.paths[0].session.feedback.Take().Merge(b.paths[1].session.feedback.Take()); !f.KeyFrame {
 			t.Error("no key frame was asked for")
 		}
 		time.Sleep(3 * time.Second)
-		b.unit(1, 40)
+		b.unit(1, 140)
 		if faults := b.hub.Streams()[0].Publishers[0].Faults; len(faults) != 1 || faults[0].Code != "path" {
 			t.Errorf("%+v", faults)
 		}
