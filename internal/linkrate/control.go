@@ -42,10 +42,7 @@ type control struct {
 	now            time.Duration
 	rtt            time.Duration
 
-	usual     float64 // s of queue while all is well
-	usualLost float64 // share
-	reports   int
-
+	normal
 	bad       time.Duration // when the path was last full
 	stepped   time.Duration
 	knee      float64 // bit/s that arrived when the path began to be full
@@ -54,6 +51,13 @@ type control struct {
 	fruitless int
 	policed   policed
 	silence
+}
+
+// A normal is what the path does while all is well.
+type normal struct {
+	usual     float64 // s of queue
+	usualLost float64 // share
+	reports   int
 }
 
 // A policed is what is known of loss without a queue.

@@ -70,19 +70,24 @@ type pacer struct {
 	queued int          // bytes of video
 	resent bool         // the paced packet before was a retransmission
 	rate   int          // bit/s
-	fill   int          // bit/s to make what is sent up to, by repeats; 0: not
 	wake   chan struct{}
 	room   chan struct{}
 
 	// of run
-	transport uint16    // next TWCC sequence number
-	paid      time.Time // up to when what is to be filled was sent
-	last      *packet   // newest of video that may be sent again by RTX
-	header    rtp.Header
-	scratch   struct {
+	transport uint16 // next TWCC sequence number
+	filling
+	header  rtp.Header
+	scratch struct {
 		twcc    [2]byte
 		capture [16]byte
 	}
+}
+
+// A filling makes what is sent up to a rate, by repeats.
+type filling struct {
+	fill int       // bit/s; 0: not; guarded by the pacer's mutex
+	paid time.Time // up to when that was sent
+	last *packet   // newest of video that may be sent again by RTX
 }
 
 const (
