@@ -57,7 +57,7 @@ func (a *adapter) next(now time.Time, rates []int) int {
 			a.level = min(a.level, highest(rates, a.limit))
 		}
 		a.moved, a.clear, a.full = now, now, false
-	case !a.full && !over && a.level < top && now.Sub(a.clear) >= a.patience:
+	case !a.full && !over && a.level < top && now.Sub(a.clear) >= a.wait(rates[a.level+1]):
 		if a.limit > 0 && rates[a.level+1] > a.limit {
 			break // known not to fit
 		}
@@ -71,6 +71,14 @@ func (a *adapter) next(now time.Time, rates []int) int {
 		a.tried, a.clear = now, now
 	}
 	return a.level
+}
+
+// wait returns how long the path must have been clear before a layer of that bit rate is tried: less where it was measured to fit.
+func (a *adapter) wait(rate int) time.Duration {
+	if a.carries > rate+rate/8 {
+		return min(a.patience, 2*minPatience)
+	}
+	return a.patience
 }
 
 // highest returns the largest level that fits, or the smallest of all.

@@ -1,6 +1,7 @@
 package whep
 
 import (
+	"encoding/binary"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -85,43 +86,81 @@ func newEstimator(now time.Time) *estimator {
 	return &estimator{log: sendLog{ring: make([]sentPacket, sentKept), epoch: now}}
 }
 
-// hear takes feedback that came now.
-func (e *estimator) hear(p *rtcp.TransportLayerCC, now time.Time) {
-	at := int64(p.ReferenceTime) * 64_000 // µs
-	seq, left, deltas := p.BaseSequenceNumber, int(p.PacketStatusCount), p.RecvDeltas
-	status := func(symbol uint16) bool {
-		if left == 0 {
-			return false
-		}
-		came := symbol == rtcp.TypeTCCPacketReceivedSmallDelta || symbol == rtcp.TypeTCCPacketReceivedLargeDelta
-		if came {
-			if len(deltas) == 0 || deltas[0] == nil {
-				return false
-			}
-			at += deltas[0].Delta
-			deltas = deltas[1:]
-		}
-		e.packet(seq, at, came, now)
-		seq++
-		left--
-		return true
+// isFeedback tells whether an RTCP packet is one of transport-wide feedback and nothing else, as browsers send it.
+func isFeedback(b []byte) bool {
+	return len(b) >= feedbackHeader && b[0] == 2<<6|rtcp.FormatTCC && b[1] == uint8(rtcp.TypeTransportSpecificFeedback) && len(b) == 4+4*int(binary.BigEndian.Uint16(b[2:]))
+}
+
+const feedbackHeader = 20 // bytes
+
+// hear takes feedback that came now (§3.1 of the draft). It is read in place: some ten come from each viewer each second.
+func (e *estimator) hear(b []byte, now time.Time) {
+	if !isFeedback(b) {
+		return
 	}
-	for _, c := range p.PacketChunks {
-		switch c := c.(type) {
-		case *rtcp.RunLengthChunk:
-			for range c.RunLength {
-				if !status(c.PacketStatusSymbol) {
-					return
-				}
+	seq, left := binary.BigEndian.Uint16(b[12:]), int(binary.BigEndian.Uint16(b[14:]))
+	if left > 4*sentKept {
+		return // more than anybody has been sent
+	}
+	at := int64(binary.BigEndian.Uint32(b[16:])>>8) * 64_000 // µs
+	chunks, deltas := splitFeedback(b[feedbackHeader:], left)
+	for ; left > 0 && len(chunks) >= 2; chunks = chunks[2:] {
+		c := statuses(binary.BigEndian.Uint16(chunks))
+		n := min(c.len(), left)
+		left -= n
+		for i := range n {
+			size := c.deltaSize(i)
+			if len(deltas) < size {
+				return
 			}
-		case *rtcp.StatusVectorChunk:
-			for _, symbol := range c.SymbolList {
-				if !status(symbol) {
-					return
-				}
+			switch size {
+			case 1:
+				at += int64(deltas[0]) * 250
+			case 2:
+				at += int64(int16(binary.BigEndian.Uint16(deltas))) * 250
 			}
+			deltas = deltas[size:]
+			e.packet(seq, at, size > 0, now)
+			seq++
 		}
 	}
+}
+
+// splitFeedback returns the chunks for so many packets, and the deltas of arrival behind them.
+func splitFeedback(b []byte, packets int) (chunks, deltas []byte) {
+	end := 0
+	for ; packets > 0 && end+2 <= len(b); end += 2 {
+		packets -= statuses(binary.BigEndian.Uint16(b[end:])).len()
+	}
+	return b[:end], b[end:]
+}
+
+// Statuses, a chunk, say of some packets in a row whether they came, and how large their deltas are: as a run of equal ones, or one by one.
+type statuses uint16
+
+func (c statuses) len() int {
+	switch c >> 14 {
+	case 2:
+		return 14
+	case 3:
+		return 7
+	}
+	return max(1, int(c&0x1fff)) // no run is endless
+}
+
+// deltaSize returns the bytes of the delta of packet i: 0 for one that did not come.
+func (c statuses) deltaSize(i int) int {
+	symbol := c >> 13 & 3
+	switch c >> 14 {
+	case 2:
+		symbol = c >> (13 - i) & 1
+	case 3:
+		symbol = c >> (12 - 2*i) & 3
+	}
+	if symbol > 2 {
+		return 0
+	}
+	return int(symbol)
 }
 
 // packet takes what was reported of one packet.

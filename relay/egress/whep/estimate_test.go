@@ -1,6 +1,7 @@
 package whep
 
 import (
+	"encoding/binary"
 	"slices"
 	"testing"
 	"time"
@@ -75,7 +76,12 @@ func (w *wire) report() {
 		p.PacketChunks = append(p.PacketChunks, &rtcp.RunLengthChunk{PacketStatusSymbol: symbol, RunLength: 1})
 	}
 	w.arrived = w.arrived[n:]
-	w.e.hear(p, w.now)
+	p.Header = rtcp.Header{Count: rtcp.FormatTCC, Type: rtcp.TypeTransportSpecificFeedback, Length: p.Len()/4 - 1, Padding: int(p.Len()) != p.MarshalSize()}
+	b, err := p.Marshal()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.e.hear(b, w.now)
 	w.e.tick(w.now)
 }
 
@@ -174,6 +180,18 @@ func TestPace(t *testing.T) {
 	if took := time.Duration(rounds) * catching; took < 110*time.Millisecond || took > 160*time.Millisecond {
 		t.Errorf("200 kB left in %v", took)
 	}
+	// What was sent while the path was wide is no debt.
+	l.estimate.rate, l.estimate.limited = wide, false
+	for range 100_000 {
+		l.number(1200)
+	}
+	l.estimate.rate, l.estimate.limited = 1_000_000, true
+	for rounds = 0; l.allow(100) == 0; rounds++ {
+		l.now = l.now.Add(catching)
+	}
+	if took := time.Duration(rounds) * catching; took > 3*paceAhead {
+		t.Errorf("nothing for %v on a path that became narrow", took)
+	}
 	// However little the path is thought to carry, what waits leaves.
 	l.estimate.rate, left, rounds = 100_000, 167, 0
 	for ; left > 0 && rounds < 1000; rounds++ {
@@ -214,30 +232,79 @@ func FuzzFeedback(f *testing.F) {
 	if b, err := p.Marshal(); err == nil {
 		f.Add(b, uint16(3))
 	}
+	f.Add([]byte{0x8f, 205, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 1, 2}, uint16(2000))
 	f.Fuzz(func(t *testing.T, b []byte, sent uint16) {
-		packets, err := rtcp.Unmarshal(b)
-		if err != nil {
-			return
-		}
 		now := time.Unix(1000, 0)
 		e := newEstimator(now)
 		for range sent {
 			now = now.Add(time.Millisecond)
 			e.log.number(now, 1200, false)
 		}
-		for _, p := range packets {
-			if p, ok := p.(*rtcp.TransportLayerCC); ok {
-				for range 3 {
-					e.hear(p, now)
-					now = now.Add(time.Second)
-					e.tick(now)
-				}
-			}
+		for range 3 {
+			e.hear(b, now)
+			now = now.Add(time.Second)
+			e.tick(now)
 		}
 		if e.rate < 0 || e.rate > 10*tooFast {
 			t.Errorf("%d bit/s", e.rate)
 		}
 	})
+}
+
+// What pion writes is read as it was meant, chunks of all kinds.
+func TestHearsWhatOthersWrite(t *testing.T) {
+	now := time.Unix(1000, 0)
+	e := newEstimator(now)
+	for range 40 {
+		e.log.number(now, 1000, false)
+	}
+	small, large := uint16(rtcp.TypeTCCPacketReceivedSmallDelta), uint16(rtcp.TypeTCCPacketReceivedLargeDelta)
+	p := &rtcp.TransportLayerCC{BaseSequenceNumber: 2, PacketStatusCount: 3 + 14 + 7, ReferenceTime: 10, PacketChunks: []rtcp.PacketStatusChunk{
+		&rtcp.RunLengthChunk{PacketStatusSymbol: small, RunLength: 3},
+		&rtcp.StatusVectorChunk{Type: 1, SymbolSize: rtcp.TypeTCCSymbolSizeOneBit, SymbolList: []uint16{1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}},
+		&rtcp.StatusVectorChunk{Type: 1, SymbolSize: rtcp.TypeTCCSymbolSizeTwoBit, SymbolList: []uint16{small, large, 0, small, 0, 0, large}},
+	}}
+	for i, symbol := range []uint16{small, small, small, small, small, small, small, large, small, large} {
+		p.RecvDeltas = append(p.RecvDeltas, &rtcp.RecvDelta{Type: symbol, Delta: int64(i) * 250})
+	}
+	p.RecvDeltas[9].Delta = -1000
+	p.Header = rtcp.Header{Count: rtcp.FormatTCC, Type: rtcp.TypeTransportSpecificFeedback, Length: p.Len()/4 - 1, Padding: int(p.Len()) != p.MarshalSize()}
+	b, err := p.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.hear(b, now)
+	var came []int // the first report was judged by itself
+	for i := range 40 {
+		if e.log.ring[i].size == 0 {
+			came = append(came, i)
+		}
+	}
+	if want := []int{2, 3, 4, 5, 8, 18, 19, 20, 22, 25}; !slices.Equal(came, want) {
+		t.Errorf("came %v, want %v", came, want)
+	}
+	if e.told != 23 || e.lost != 14 {
+		t.Errorf("%d of %d lost", e.lost, e.told)
+	}
+	if last := int64(10*64_000 + 250*(0+1+2+3+4+5+6+7+8) - 1000); e.train.at[1] != last {
+		t.Errorf("the last came at %d, want %d", e.train.at[1], last)
+	}
+}
+
+func BenchmarkHear(b *testing.B) {
+	now := time.Unix(1000, 0)
+	e := newEstimator(now)
+	p := []byte{0x8f, 205, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 42, 0, 0, 0, 0, 0x20, 42}
+	p = append(p, make([]byte, 4+4*16-len(p))...)
+	b.ReportAllocs()
+	for b.Loop() {
+		binary.BigEndian.PutUint16(p[12:], e.log.next)
+		for range 42 {
+			e.log.number(now, 1200, false)
+		}
+		now = now.Add(100 * time.Millisecond)
+		e.hear(p, now)
+	}
 }
 
 func BenchmarkNumber(b *testing.B) {

@@ -102,6 +102,15 @@ func (f *fan) do(must bool, task func()) bool {
 	return true
 }
 
+// later has task run in the loop's next round, whenever that is. It may be dropped when too many wait.
+func (f *fan) later(task func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed && len(f.tasks) < maxTasks {
+		f.tasks = append(f.tasks, task)
+	}
+}
+
 // run serves until the Subscription ends, and returns why, or until ctx ends.
 func (f *fan) run(ctx context.Context) error {
 	defer f.end()

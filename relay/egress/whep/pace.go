@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/pion/rtcp"
-
 	"gantry/internal/rtc"
 )
 
@@ -22,6 +20,9 @@ const (
 	probeSoon   = 300 * time.Millisecond // to the next, after one that told something
 	probeFirst  = time.Second            // and after one that did not
 	probeLast   = 4 * time.Second        // after many
+	retryClear  = 3 * time.Second        // without trouble before a thinned stream is tried whole
+	retryFirst  = 6 * time.Second        // thin for so long at first
+	retryLast   = 2 * time.Minute        // and after many attempts
 	overfull    = time.Second            // until a stream that the path does not carry is thinned
 	patient     = 4 * time.Second        // how old the key frame may become of who is sent nothing else
 )
@@ -33,6 +34,8 @@ type link struct {
 	prober   prober
 	told     int       // bit/s that the viewer has said by REMB; 0: nothing
 	thin     bool      // key frames only: the path does not carry the smallest layer
+	retry    time.Time // thin: then all is tried again
+	patience time.Duration
 	now      time.Time // of the current round
 }
 
@@ -89,6 +92,7 @@ func (p *pacer) earn(rate int, now time.Time) {
 	case p.earned.IsZero():
 		p.credit = firstPacket * mtu
 	case p.credit < most:
+		p.credit = max(p.credit, -2*worth(rate, paceAhead)) // as long as the path was wide nothing was earned
 		p.credit = min(p.credit+worth(rate, min(now.Sub(p.earned), time.Second)), most)
 	}
 	p.earned = now
@@ -142,9 +146,12 @@ func (p *prober) prepare(e *estimator, want int, o *outTrack, now time.Time) {
 		p.wait = min(max(p.wait+p.wait/2, probeFirst), probeLast)
 	}
 	known := max(e.rate, e.arrived.rate(e.arrived.slot*arrivalSlot), 300_000)
-	*p = prober{rate: min(want, known*5/2), from: o.next, at: now, next: now.Add(p.wait), wait: p.wait, knew: e.rate}
+	*p = prober{rate: min(want, known*5/2), from: o.sentEnd(), at: now, next: now.Add(p.wait), wait: p.wait, knew: e.rate}
 	p.left = max(worth(p.rate, probeSpan), probeLeast)
 }
+
+// sentEnd returns the index behind the newest packet that was sent: of one that was not, the sequence number is still free.
+func (o *outTrack) sentEnd() uint64 { return o.last + 1 - o.shift }
 
 // probe sends what is due of a probe: the newest packets once more. It returns whether there is more to come.
 func (v *viewer) probe(f *fan) bool {
@@ -159,8 +166,9 @@ func (v *viewer) probe(f *fan) bool {
 			p.sent(p.left) // there is nothing to send
 			break
 		}
-		if p.from--; p.from+trainMost < o.next || p.from < o.history.oldest || p.from+o.shift < o.since {
-			p.from = o.next
+		end := o.sentEnd()
+		if p.from--; p.from >= end || p.from+trainMost < end || p.from < o.history.oldest || p.from+o.shift < o.since {
+			p.from = end
 			continue
 		}
 		e := o.history.at(p.from)
@@ -194,8 +202,12 @@ func (f *fan) follow(v *viewer, now time.Time) {
 	switch {
 	case l.thin && (e.rate >= need && !now.Before(e.held) || !e.limited):
 		l.thin = false // goes on at the next key frame
+	case l.thin && now.Sub(e.held) > retryClear && now.After(l.retry): // little is sent, and little learned: try
+		l.thin = false
 	case !l.thin && e.limited && e.rate < need && e.congested(now, overfull) && f.smallest(v, now):
 		l.thin = true
+		l.patience = min(max(2*l.patience, retryFirst), retryLast)
+		l.retry = now.Add(l.patience)
 		f.count.Thinned++
 		v.waiting, v.from, v.until = true, h.next, time.Time{}
 	}
@@ -226,12 +238,12 @@ func (f *fan) smallest(v *viewer, now time.Time) bool {
 	return v.wish.rid != "" || slices.Index(ladder(v.layers, now), v.video.history) <= 0
 }
 
-// feedback takes a viewer's transport-wide feedback.
-func (s *session) feedback(v *viewer, p *rtcp.TransportLayerCC) {
+// feedback takes a viewer's transport-wide feedback, a copy. It has time until the loop's next round.
+func (s *session) feedback(v *viewer, b []byte) {
 	now := time.Now()
-	s.fan.do(false, func() {
+	s.fan.later(func() {
 		if e := v.link.estimate; e != nil {
-			e.hear(p, now)
+			e.hear(b, now)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package whep
 
 import (
+	"bytes"
 	"math/bits"
 	"time"
 
@@ -85,12 +86,16 @@ func (f *fan) nack(v *viewer, ssrc uint32, pairs []rtcp.NackPair) {
 
 // hear takes a viewer's RTCP. It runs on the socket's reader: what concerns the fan becomes a task.
 func (s *session) hear(b []byte) {
-	packets, err := rtcp.Unmarshal(b)
-	if err != nil {
-		return
-	}
 	v := s.viewer.Load()
 	if v == nil {
+		return
+	}
+	if isFeedback(b) {
+		s.feedback(v, bytes.Clone(b))
+		return
+	}
+	packets, err := rtcp.Unmarshal(b)
+	if err != nil {
 		return
 	}
 	for _, p := range packets {
@@ -112,8 +117,10 @@ func (s *session) hear(b []byte) {
 			s.loss(v, p.Reports)
 		case *rtcp.SenderReport: // of a client that takes a sendrecv offer literally
 			s.loss(v, p.Reports)
-		case *rtcp.TransportLayerCC:
-			s.feedback(v, p)
+		case *rtcp.TransportLayerCC: // beside others
+			if b, err := p.Marshal(); err == nil {
+				s.feedback(v, b)
+			}
 		case *rtcp.ReceiverEstimatedMaximumBitrate:
 			told := int(min(max(p.Bitrate, 0), 1e9))
 			s.fan.do(false, func() { v.link.told = told })
