@@ -125,7 +125,11 @@ func (b *Batch) Flush() {
 	for i := 0; i < len(b.msgs); {
 		fd, n := b.prepare(i)
 		i += b.send(fd, i, n)
+		for j := range n {
+			b.heads[j].Name = nil
+		}
 	}
+	clear(b.msgs) // nothing of who has left is held
 	b.msgs, b.used = b.msgs[:0], 0
 }
 

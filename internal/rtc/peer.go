@@ -338,7 +338,7 @@ func (p *Peer) route(addr netip.AddrPort) {
 	}
 	for _, s := range p.port.sockets {
 		if p.routed.IsValid() && s.v4 == p.routed.Addr().Is4() {
-			s.route(p.routed, nil)
+			s.unroute(p.routed, p)
 		}
 		if addr.IsValid() && s.v4 == addr.Addr().Is4() {
 			s.route(addr, p)

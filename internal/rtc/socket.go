@@ -148,14 +148,19 @@ func (s *socket) bufferSizes() (receive, send int) {
 	return receive / 2, send / 2
 }
 
-// route hands SRTP, SRTCP and STUN from addr to r; nil ends that.
+// route hands SRTP, SRTCP and STUN from addr to r.
 func (s *socket) route(addr netip.AddrPort, r taker) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r == nil {
+	s.peers[addr] = r
+}
+
+// unroute ends that, unless addr is another's by now.
+func (s *socket) unroute(addr netip.AddrPort, r taker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peers[addr] == r {
 		delete(s.peers, addr)
-	} else {
-		s.peers[addr] = r
 	}
 }
 
