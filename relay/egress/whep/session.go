@@ -27,17 +27,22 @@ type session struct {
 	plan   plan
 	log    *slog.Logger
 
-	cancel context.CancelCauseFunc
-	ctx    context.Context
-	over   atomic.Bool // ctx has ended; asked for in each round of the fan
-	done   chan struct{}
-	start  sync.Once
+	life
 	viewer atomic.Pointer[viewer]
 	joined func() // leaves the gate
 
 	mu sync.Mutex
 	told
 	selection selection
+}
+
+// life is how a session begins and ends.
+type life struct {
+	start  sync.Once
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	over   atomic.Bool   // ctx has ended; asked for in each round of the fan
+	done   chan struct{} // closed when all is given back
 }
 
 // told is what a session's peer has shown of itself.
@@ -62,7 +67,7 @@ type Quality struct {
 
 // newSession makes a session for plan; go connects it.
 func (s *Server) newSession(f *fan, who Viewer, log *slog.Logger) (*session, error) {
-	v := &session{server: s, fan: f, who: who, log: log, done: make(chan struct{}), selection: selection{track: -1}}
+	v := &session{server: s, fan: f, who: who, log: log, life: life{done: make(chan struct{})}, selection: selection{track: -1}}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	v.ctx, v.cancel = ctx, func(err error) {
 		v.over.Store(true)
