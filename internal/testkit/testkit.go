@@ -2,10 +2,13 @@ package testkit
 
 import (
 	"flag"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -48,18 +51,26 @@ func Eventually(tb testing.TB, limit time.Duration, what string, ok func() bool)
 	}
 }
 
+// Ports that a test names come from below those that the kernel gives to calls, and none is given twice by a process: a port
+// chosen by the kernel and closed again may be taken by anybody's next call.
+const firstPort, ports = 20_000, 12_000
+
+var nextPort atomic.Uint32
+
+func init() { nextPort.Store(uint32(rand.IntN(ports))) }
+
 // FreeTCP returns a loopback address, host:port, that was free for TCP and UDP a moment ago. Where the program under
 // test can listen on port 0 and say what it got, that is better.
 func FreeTCP(tb testing.TB) string {
 	tb.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+nextPort.Add(1)%ports)
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			tb.Fatal(err)
+			continue
 		}
-		addr := l.Addr().String()
-		_ = l.Close()
 		u, err := net.ListenPacket("udp", addr)
+		_ = l.Close()
 		if err != nil {
 			continue
 		}
