@@ -34,7 +34,7 @@ type mender struct {
 	send       func([]byte)
 	came       *twcc.Recorder
 	keep       bool
-	packets    []received
+	kept       kept
 	ssrc       uint32 // of the video
 	highest    int
 	begun      bool
@@ -120,7 +120,7 @@ func (m *mender) note(seq uint16, r received) {
 	m.highest = max(m.highest, r.seq)
 	delete(m.missing, r.seq)
 	if m.keep {
-		m.packets = append(m.packets, r)
+		m.kept.add(r)
 	}
 }
 
@@ -219,7 +219,7 @@ func (v *Viewer) ResetShows() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if m := v.meter.mender; m != nil {
-		m.packets = nil
+		m.kept.reset()
 	}
 }
 
@@ -230,7 +230,7 @@ func (v *Viewer) Shows() Showing {
 	if v.meter.mender == nil {
 		return Showing{}
 	}
-	return judge(v.meter.mender.packets)
+	return judge(v.meter.mender.kept.packets)
 }
 
 // Mended returns what a viewer that mends has asked for.

@@ -39,6 +39,31 @@ type received struct {
 	at          time.Time
 }
 
+// Kept is what has been received since the last reset.
+type kept struct {
+	packets []received
+	newest  uint32 // RTP time of all
+	cut     bool
+	after   uint32 // where cut: the newest picture before the reset. What comes late of it and of older ones is no picture
+}
+
+func (k *kept) add(r received) {
+	if k.cut && int32(r.ts-k.after) <= 0 {
+		return
+	}
+	if len(k.packets) == 0 || int32(r.ts-k.newest) > 0 {
+		k.newest = r.ts
+	}
+	k.packets = append(k.packets, r)
+}
+
+func (k *kept) reset() {
+	if len(k.packets) > 0 {
+		k.cut, k.after = true, k.newest
+	}
+	k.packets = nil
+}
+
 // A shownPicture is what has come of one.
 type shownPicture struct {
 	ts         uint32

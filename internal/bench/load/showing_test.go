@@ -43,3 +43,23 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// What is sent again of a key frame that came before the reset does not begin another.
+func TestKeptFromAReset(t *testing.T) {
+	var k kept
+	add := func(seq int, key bool) {
+		k.add(received{seq: seq, ts: uint32(seq/2*3000) - 6000, marker: seq%2 == 1, key: key, at: time.Unix(1000, 0).Add(time.Duration(seq/2) * time.Second / 30)})
+	}
+	add(0, true)
+	add(1, true)
+	add(2, true)
+	k.reset()
+	add(3, true)
+	add(1, true)
+	for i := 4; i < 60; i++ {
+		add(i, i/2%10 == 0)
+	}
+	if s := judge(k.packets); s.Broken != 0 || s.Shown < 5 {
+		t.Errorf("%v", s)
+	}
+}

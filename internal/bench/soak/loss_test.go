@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -52,27 +53,25 @@ func TestLoss(t *testing.T) {
 		return
 	}
 	t.Logf("%d viewers joined in %v", n, time.Since(begun).Round(100*time.Millisecond))
-	window := 8 * time.Second
+	window := 6 * time.Second
 	if d := duration(t); d > 0 {
 		window = d
 	}
-	// A machine that others keep busy delays packets by itself; it is quiet in one of the windows.
-	const windows = 4
-	for i := range windows {
+	// The median: a machine that others keep busy delays packets by itself, but not most of the time.
+	var shares [3]float64
+	for i := range shares {
 		time.Sleep(window) // the measurement
-		if measure(t, link, viewers) {
-			return
-		}
-		for _, v := range viewers {
-			v.ResetShows()
-		}
-		t.Logf("window %d of %d: too few pictures were in time", i+1, windows)
+		shares[i] = measure(t, link, viewers)
 	}
-	t.Error("too few pictures were in time")
+	slices.Sort(shares[:])
+	if shares[len(shares)/2] < 0.95 {
+		t.Error("too few pictures were in time")
+	}
 }
 
-// measure says what viewers have been shown, and whether that is enough.
-func measure(t *testing.T, link *netns.Link, viewers []*load.Viewer) bool {
+// measure returns the share of pictures that viewers have been shown in time during the window that ends now.
+func measure(t *testing.T, link *netns.Link, viewers []*load.Viewer) float64 {
+	t.Helper()
 	var all load.Showing
 	var mended load.Mended
 	least := 1.0
@@ -81,6 +80,7 @@ func measure(t *testing.T, link *netns.Link, viewers []*load.Viewer) bool {
 		all.Add(s)
 		mended.Add(v.Mended())
 		least = min(least, s.Share())
+		v.ResetShows()
 	}
 	down, up := link.Counters()
 	lost := func(c netns.Counters) string {
@@ -89,5 +89,8 @@ func measure(t *testing.T, link *netns.Link, viewers []*load.Viewer) bool {
 	t.Logf("%d viewers behind %s down, %s up and a round trip of 100 ms: %v; the unluckiest %.1f %%", len(viewers), lost(down), lost(up), all, 100*least)
 	t.Logf("since they joined %d packets were missing, asked for %d times, sent again %d times, given up %d times; %d key frames asked for; %d dropped for want of room",
 		mended.Missing, mended.Asked, mended.Again, mended.GivenUp, mended.KeyFrames, down.Dropped+up.Dropped)
-	return all.Share() >= 0.95 && all.Pictures >= len(viewers)*100
+	if all.Pictures < len(viewers)*75 {
+		t.Errorf("%d pictures are too few to tell", all.Pictures)
+	}
+	return all.Share()
 }
