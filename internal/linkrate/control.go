@@ -97,6 +97,9 @@ func (c *control) former(carried float64) float64 {
 // full tells that a queue stands on the way.
 func (c *control) full() bool { return c.now-c.bad < rest || c.silent }
 
+// unfelt tells that the last step cannot have reached the far end and come back.
+func (c *control) unfelt(rtt time.Duration) bool { return c.now-c.stepped < rtt }
+
 // tight tells that the path was full lately and has not shown since that it carries what it did before.
 func (c *control) tight() bool { return c.target < c.before && c.now-c.bad < tightMemory }
 
@@ -167,6 +170,9 @@ func (c *control) drain(s sight) {
 	case since > rest:
 		c.knee, c.fruitless = min(c.target, s.carried), 0
 		c.before = max(c.former(s.carried), c.before*(1-min(since, forget/3).Seconds()/forget.Seconds()))
+	case c.unfelt(c.rtt): // what arrives is still what was sent before the last step, and fills the path
+		c.target = c.within(min(c.target, s.arrives*(emptying-min(s.queue, deepest))))
+		return
 	case c.now-c.stepped < c.rtt+c.settle || s.queue < 0.9*c.queued: // the last step has not shown yet, or is enough
 		return
 	case s.lost < c.usualLost+moreLoss:

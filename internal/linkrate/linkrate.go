@@ -9,12 +9,15 @@ package linkrate
 import "time"
 
 // SampleEvery is how often an Estimator wants a sample.
-const SampleEvery = 100 * time.Millisecond
+const SampleEvery = 50 * time.Millisecond
 
 const (
 	lately    = 250 * time.Millisecond // over which the rate of arrival is measured
 	history   = time.Second            // over which losses are
 	slow      = 250 * time.Millisecond // statistics are averages: what a step brings shows late
+	onset     = 300 * time.Millisecond // of congestion, until it is noticed
+	brief     = 150 * time.Millisecond // and a round trip: over which the rate of arrival is measured then
+	lasting   = 150 * time.Millisecond // for which all waits, if it is a queue
 	coarse    = 30 * time.Millisecond  // of a longer round trip is no noise
 	lowest    = 150_000
 	repeating = 0.95 // of what arrives, for repeats that are still to come
@@ -58,8 +61,7 @@ func (e *Estimator) Next(s Sample) int {
 		e.base.put(s.At, s.RTT)
 	}
 	carried := e.arrived(s, carrying)
-	n := len(e.history)
-	before, earlier := e.history[max(0, n-2)], e.history[max(0, n-3)]
+	before := e.history[max(0, len(e.history)-2)]
 	heard := s.RTT != before.RTT || s.Pending == 0 // it is measured with each answer; what is given up leaves without one
 	if heard && e.control.heard(s.At) {
 		e.history = append(e.history[:0], s)
@@ -69,7 +71,10 @@ func (e *Estimator) Next(s Sample) int {
 		// What the peer gave up as too late counts as arrived, and repeats take room that new packets would need.
 		lost := e.lost(s)
 		arrives := repeating * (1 - lost) * min(e.arrived(s, lately), carried)
-		e.control.step(s.At, sight{queue: e.queue(s, before, earlier), lost: lost, arrives: arrives, carried: carried, rtt: s.RTT})
+		if !e.control.full() || e.control.unfelt(s.RTT) {
+			arrives = min(arrives, repeating*e.least())
+		}
+		e.control.step(s.At, sight{queue: e.queue(), lost: lost, arrives: arrives, carried: carried, rtt: s.RTT})
 	}
 	if e.control.target == none {
 		return 0
@@ -81,11 +86,17 @@ func (e *Estimator) Next(s Sample) int {
 func got(s Sample) int64 { return int64(s.Bytes) - int64(s.Pending) - int64(s.Lost) }
 
 // queue returns the s that everything waits on the way: the least of some samples, as single late answers are this machine's.
-func (e *Estimator) queue(s, before, earlier Sample) float64 {
-	wait := func(s Sample) time.Duration {
-		return max(s.RTT-e.base.least(), s.Buffered-2*s.RTT-e.Latency/2, 0)
+func (e *Estimator) queue() float64 {
+	least := time.Hour
+	last := len(e.history) - 1
+	for i := last; i >= 0; i-- {
+		s := e.history[i]
+		least = min(least, max(s.RTT-e.base.least(), s.Buffered-2*s.RTT-e.Latency/2, 0))
+		if i < last && e.history[last].At-s.At >= lasting {
+			break
+		}
 	}
-	return min(wait(s), wait(before), wait(earlier)).Seconds()
+	return least.Seconds()
 }
 
 // lost returns the share of packets that did not come at first; those given up count as many.
@@ -100,6 +111,22 @@ func (e *Estimator) lost(s Sample) float64 {
 		lost = max(lost, mostRandom)
 	}
 	return lost
+}
+
+// least returns the bit/s that arrived in the emptiest moment of the last time: when a queue begins to stand, that is before the
+// receiver gives up what is missing.
+func (e *Estimator) least() float64 {
+	least, brief := float64(none), brief+e.base.least() // for so long a single loss stops what the receiver acknowledges
+	last := len(e.history) - 1
+	for i, j := last, last; i >= 0 && e.history[last].At-e.history[i].At <= onset+brief; i-- {
+		for j > i && e.history[j-1].At-e.history[i].At >= brief {
+			j--
+		}
+		if a, b := e.history[i], e.history[j]; b.At-a.At >= brief {
+			least = min(least, max(0, float64(got(b)-got(a))*8/(b.At-a.At).Seconds()))
+		}
+	}
+	return least
 }
 
 // arrived returns the bit/s that arrived over the last d.
