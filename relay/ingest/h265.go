@@ -41,6 +41,10 @@ func (s *parameterSets265) ensure(nalus [][]byte, au []byte) (key bool, out []by
 	return key, append(out, au...)
 }
 
+func (s *parameterSets265) complete() bool {
+	return s.sets[0] != nil && s.sets[1] != nil && s.sets[2] != nil
+}
+
 func size265(sps []byte) (width, height int, ok bool) {
 	var p h265.SPS
 	if len(sps) == 0 || p.Unmarshal(sps) != nil {

@@ -65,6 +65,14 @@ type track struct {
 	seen bool          // there was one
 }
 
+// complete tells whether the parameter sets are known.
+func (t *track) complete() bool {
+	if t.Codec == media.H265 {
+		return t.h265.complete()
+	}
+	return t.h264.Complete()
+}
+
 // NewFeed publishes tracks of access units under name. Feeds that name a layer, and have the same priority, are layers of one
 // picture; ErrLayerTaken says that there is one of that name. The Feed ends with Close or when Done is closed.
 func NewFeed(hub *relay.Hub, name string, p relay.Publisher) (*Feed, error) {
@@ -171,8 +179,9 @@ func (f *Feed) Video(i int, pts, dts time.Duration, nalus [][]byte) {
 			return
 		}
 	}
-	if key && t.Codec == media.H264 && !t.h264.Complete() {
-		f.Fault("parameter-sets", "key frames come without SPS and PPS: nobody can decode; have the encoder repeat its headers")
+	if key && !t.complete() {
+		f.Fault("parameter-sets", "key frames come without their parameter sets (SPS, PPS): nobody can decode; have the encoder repeat its headers")
+		key = false // no place for a viewer to begin at
 	}
 	f.write(i, pts, dts, key, au)
 }

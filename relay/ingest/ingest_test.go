@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts"
 	"github.com/bluenviron/mediacommon/v2/pkg/formats/mpegts/codecs"
 
 	"gantry/internal/testkit"
@@ -133,32 +132,22 @@ func TestKeyFramesWithoutParameterSetsAreNamed(t *testing.T) {
 	}
 }
 
-// programme writes n pictures, 33 ms apart, from the given decoding time in 90 kHz ticks.
-func programme(t testing.TB, first int64, n int) []byte {
-	t.Helper()
-	var b bytes.Buffer
-	track := &mpegts.Track{Codec: &codecs.H264{}}
-	w := &mpegts.Writer{W: &b, Tracks: []*mpegts.Track{track}}
-	if err := w.Initialize(); err != nil {
+// Another size in mid-stream: the same viewers go on, and are told.
+func TestSizeChanges(t *testing.T) {
+	hub, f := newFeed(t, media.Track{Codec: media.H264, ClockRate: 90000})
+	f.Video(0, 0, 0, [][]byte{sps, pps, idr})
+	sub, err := hub.Subscribe("a", relay.Want{})
+	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range n {
-		nalus := [][]byte{slice}
-		if i%10 == 0 {
-			nalus = [][]byte{sps, pps, idr}
-		}
-		at := (first + int64(i)*2970) & (1<<33 - 1)
-		if err := w.WriteH264(track, at, at, nalus); err != nil {
-			t.Fatal(err)
-		}
+	f.Video(0, 40*time.Millisecond, 40*time.Millisecond, [][]byte{otherSize, pps, idr})
+	testkit.Eventually(t, time.Second, "the new size is known", func() bool { return sub.Tracks()[0].Width == 640 })
+	got, err := sub.Pull(t.Context(), nil)
+	for err == nil && len(got) < 2 {
+		got, err = sub.Pull(t.Context(), got)
 	}
-	return b.Bytes()
-}
-
-func TestTSClockWraps(t *testing.T) {
-	got, _, codes := play(t, programme(t, 1<<33-2970*20, 60))
-	if n, keys, _ := pictures(got); n < 59 || keys != 6 || len(codes) != 0 {
-		t.Fatalf("%d pictures, %d key frames, faults %v: the wrap was taken for a jump", n, keys, codes)
+	if err != nil || !got[1].Key || !bytes.Contains(got[1].Data, otherSize) {
+		t.Errorf("%v: %+v", err, got)
 	}
 }
 
@@ -173,8 +162,8 @@ func TestGuard(t *testing.T) {
 }
 
 func FuzzReadTS(f *testing.F) {
-	f.Add(programme(f, 0, 12))
-	f.Add(programme(f, 1<<33-9000, 12)[:1000])
+	f.Add(sent(f, 0, 12, &codecs.H264{}, true))
+	f.Add(sent(f, wrap-time.Second/10, 12, &codecs.H264{}, false)[:1000])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		hub := relay.NewHub(relay.Default(), quiet)
 		defer hub.Close()

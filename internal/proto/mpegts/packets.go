@@ -3,6 +3,7 @@ package mpegts
 import (
 	"bytes"
 	"errors"
+	"hash/maphash"
 	"io"
 )
 
@@ -12,29 +13,37 @@ const tsPacket = 188
 // errProgramme: the programme's tracks change with the next packet.
 var errProgramme = errors.New("the MPEG-TS programme changed")
 
-// tsPackets reads whole MPEG-TS packets and sees what a demultiplexer hides: packets that are missing, and a programme map that
-// says something else than before, at which Read stops with errProgramme until resume.
+// tsPackets reads whole MPEG-TS packets, without those that come twice or are marked as damaged, and sees what a demultiplexer hides:
+// packets that are missing, and a programme map that says something else than before, at which Read stops with errProgramme until
+// resume.
 type tsPackets struct {
-	r      io.Reader
-	room   []byte          // for a datagram and what is left of a packet
-	buf    []byte          // the part of room that is not yet passed on
-	counts map[uint16]byte // continuity counter by PID
-	gap    func(pid uint16)
-	noise  func(bytes int) // that belong to no packet
+	r     io.Reader
+	room  []byte          // for a datagram and what is left of a packet
+	buf   []byte          // the part of room that is not yet passed on
+	last  map[uint16]seen // by PID
+	seed  maphash.Seed
+	gap   func(pid uint16)
+	noise func(bytes int) // that belong to no packet
 
 	pmt     uint16 // PID of the programme map, 0: not known
 	section []byte // the last map
 	paused  bool
 }
 
+// seen is what is remembered of a PID's last packet with payload.
+type seen struct {
+	count   byte // continuity counter
+	payload uint64
+}
+
 func newTSPackets(r io.Reader) *tsPackets {
-	return &tsPackets{r: r, room: make([]byte, 8*tsPacket), counts: map[uint16]byte{}, gap: func(uint16) {}, noise: func(int) {}}
+	return &tsPackets{r: r, room: make([]byte, 8*tsPacket), last: map[uint16]seen{}, seed: maphash.MakeSeed(), gap: func(uint16) {}, noise: func(int) {}}
 }
 
 // resume lets Read go on with the new programme, and forgets the old one's counters.
 func (t *tsPackets) resume() {
 	t.paused = false
-	clear(t.counts)
+	clear(t.last)
 }
 
 // Read returns one packet; p has room for it.
@@ -47,13 +56,16 @@ func (t *tsPackets) Read(p []byte) (int, error) {
 			return 0, errProgramme
 		}
 		if packet := t.next(); packet != nil {
-			if t.inspect(packet) {
+			changes, pass := t.inspect(packet)
+			if changes {
 				t.paused = true
 				continue // the packet stays
 			}
-			n := copy(p, packet)
 			t.buf = t.buf[tsPacket:]
-			return n, nil
+			if pass {
+				return copy(p, packet), nil
+			}
+			continue
 		}
 		left := copy(t.room, t.buf)
 		n, err := t.r.Read(t.room[left:])
@@ -80,34 +92,39 @@ func (t *tsPackets) next() []byte {
 	return t.buf[:tsPacket]
 }
 
-// inspect counts p and tells whether it changes the programme.
-func (t *tsPackets) inspect(p []byte) (changes bool) {
+// inspect counts p and tells whether it changes the programme, and whether it is to be passed on.
+func (t *tsPackets) inspect(p []byte) (changes, pass bool) {
 	pid := uint16(p[1]&0x1f)<<8 | uint16(p[2])
+	if p[1]&0x80 != 0 { // transport_error_indicator: the next of its PID shows that it is missing
+		return false, false
+	}
 	if pid == 0x1fff { // stuffing
-		return false
+		return false, true
 	}
 	payload, announced := p[4:], false
 	if p[3]&0x20 != 0 { // adaptation field
 		n := int(payload[0])
 		if n >= len(payload) {
-			return false
+			return false, true
 		}
 		announced = n > 0 && payload[1]&0x80 != 0 // discontinuity_indicator
 		payload = payload[1+n:]
 	}
 	if p[3]&0x10 == 0 {
-		return false
+		return false, true
+	}
+	now := seen{p[3] & 15, maphash.Bytes(t.seed, payload)}
+	last, known := t.last[pid]
+	if known && !announced && now == last { // each may come twice (§2.4.3.3)
+		return false, false
 	}
 	if p[1]&0x40 != 0 && (pid == 0 || pid == t.pmt) && t.table(pid, payload) {
-		return true
+		return true, false
 	}
-	last, known := t.counts[pid]
-	count := p[3] & 15
-	t.counts[pid] = count
-	if known && !announced && count != (last+1)&15 && count != last { // one may come twice
+	if t.last[pid] = now; known && !announced && now.count != (last.count+1)&15 {
 		t.gap(pid)
 	}
-	return false
+	return false, true
 }
 
 // table reads a section of the programme association or map that fits one packet, and tells whether the map is another.
