@@ -73,7 +73,7 @@ type videoConfig struct {
 	RTSP        rtsp.Config    `yaml:"rtsp"`
 	File        file.Config    `yaml:"file"`
 	UDP         udp.Config     `yaml:"udp"`
-	PassThrough string         `yaml:"pass_through"` // of sources that come coded: auto, or never
+	PassThrough string         `yaml:"pass_through"` // of sources that come coded: auto, always or never
 }
 
 type audioConfig struct {
@@ -212,7 +212,7 @@ func checkLoopback(addr string) error {
 
 // Validate checks the choice of the source and what is done to its pictures.
 func (c videoConfig) Validate() error {
-	return errors.Join(oneOf("source", c.Source, sourceNames...), oneOf("pass_through", c.PassThrough, auto, never),
+	return errors.Join(oneOf("source", c.Source, sourceNames...), oneOf("pass_through", c.PassThrough, auto, always, never),
 		oneOf("deinterlace", c.Deinterlace, eachFrame, eachField))
 }
 

@@ -24,8 +24,12 @@ const (
 	sourceFile = "file"
 	sourceUDP  = "udp"
 	audioInput = "input"
+	always     = "always"
 	never      = "never"
 )
+
+// passThrough are the values of video.pass_through.
+var passThrough = map[string]pipeline.PassThrough{auto: pipeline.PassAuto, always: pipeline.PassAlways, never: pipeline.PassNever}
 
 // sourceNames are what video.source can be.
 var sourceNames = []string{sourceTest, sourceV4L2, sourceRTSP, sourceFile, sourceUDP}
@@ -67,11 +71,14 @@ func codedInput(c boxConfig, log *slog.Logger) pipeline.Video {
 	v := c.Video
 	config := any(v.RTSP)
 	in := &pipeline.Coded{
-		Open:    func(context.Context) (device.PacketSource, error) { return rtsp.New(v.RTSP), nil },
-		Decode:  liveDecoder,
-		StandIn: func(codec media.Codec) pipeline.Encoder { return standIn(c.Encoder, codec) },
-		Sound:   c.Audio.Source == audioInput,
-		Never:   v.PassThrough == never,
+		Open:        func(context.Context) (device.PacketSource, error) { return rtsp.New(v.RTSP), nil },
+		Decode:      liveDecoder,
+		StandIn:     func(codec media.Codec) pipeline.Encoder { return standIn(c.Encoder, codec) },
+		Sound:       c.Audio.Source == audioInput,
+		PassThrough: passThrough[v.PassThrough],
+	}
+	if in.PassThrough == pipeline.PassAuto && libav.Missing() != "" { // nothing can be decoded
+		in.PassThrough = pipeline.PassAlways
 	}
 	name, format := v.RTSP.URL, testsrc.Default().Format()
 	switch v.Source {

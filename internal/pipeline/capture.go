@@ -88,7 +88,7 @@ func (c *capture) work(ctx context.Context, v Video) {
 	}
 	c.mu.Unlock()
 	if v.Coded != nil {
-		c.tracks.expectPass(v.Coded.Never)
+		c.tracks.expectPass(v.Coded.PassThrough)
 	} else {
 		c.pass.stop()
 	}

@@ -32,10 +32,19 @@ type Coded struct {
 	// Transcode opens a converter of the source's sound; nil: the sound goes out as it comes or not at all.
 	Transcode func(from media.Track, to media.Codec) (Transcoder, error)
 	// Sound tells whether the source's sound is used, beside Spec.Audio's which then is none.
-	Sound bool
-	// Never: no destination gets the source's own packets.
-	Never bool
+	Sound       bool
+	PassThrough PassThrough
 }
+
+// PassThrough says whether destinations get the source's own packets.
+type PassThrough uint8
+
+// What a destination that can have the source's own packets gets.
+const (
+	PassAuto   PassThrough = iota // those, except while its path is too narrow for them
+	PassAlways                    // those, whatever its path carries
+	PassNever                     // pictures that are coded anew
+)
 
 // A Decoder turns access units into pictures in display order, each of which the caller owns. One goroutine uses it.
 type Decoder interface {
@@ -155,7 +164,7 @@ func (c *capture) decoded(f *media.Frame) {
 		f.Release()
 		return
 	}
-	if !c.tracks.encodes() { // a snapshot
+	if !c.pass.encodes() { // a snapshot
 		c.split.show(f)
 		f.Release()
 		return
@@ -172,7 +181,7 @@ func (c *capture) stand(f *media.Frame, cut bool) func() {
 		if direct {
 			c.pass.slot.put(f.Retain(), every || slices.Contains(some, sourceRID))
 		}
-		if !direct || c.tracks.encodes() {
+		if !direct || c.pass.encodes() {
 			c.split.give(f, every, some)
 		} else {
 			c.split.show(f)

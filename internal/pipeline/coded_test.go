@@ -21,7 +21,7 @@ import (
 func TestRoute(t *testing.T) {
 	known := ownTrack{coded: true, track: media.Track{Codec: media.H264}}
 	reordered, off, unknown, h265 := known, known, known, known
-	reordered.reordered, off.never, unknown.track, h265.track.Codec = true, true, media.Track{}, media.H265
+	reordered.reordered, off.pass, unknown.track, h265.track.Codec = true, PassNever, media.Track{}, media.H265
 	webrtc := Uplink{Name: "relay", Carries: []media.Codec{media.H264, media.Opus}, InOrder: true}
 	file, small, layers := Uplink{Name: "disk"}, webrtc, webrtc
 	small.Rendition, layers.Layers = "small", []string{"small"}

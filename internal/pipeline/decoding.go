@@ -25,7 +25,7 @@ type decoding struct {
 
 // feed gives a packet to the decoder while somebody needs pictures, and opens and closes it.
 func (p *passing) feed(r *codedRun, pkt *media.Packet, show func(*media.Frame)) {
-	if !r.told || !p.tracks.needPictures() { // before, nobody knows who needs them
+	if !r.told || !p.needPictures() { // before, nobody knows who needs them
 		p.stopDecoding(r)
 		return
 	}

@@ -32,6 +32,14 @@ type out struct {
 	started uint64        // bit set of the tracks of pictures that a key frame came of: a destination sees none of those before it
 	paused  uint64        // and of those that its path has no room for
 	asked   time.Duration // PTS at which its queue last asked for a key frame
+	turn    turn
+}
+
+// A turn is the change of a destination to other pictures.
+type turn struct {
+	tracks []media.Track // that it gets from a key frame on; nil: it gets what it has
+	held   bool          // what it has had ends: the others have come, and are behind
+	last   time.Duration // newest PTS or DTS of its pictures
 }
 
 func newFanout(b *feedback) *fanout {
@@ -42,20 +50,33 @@ func newFanout(b *feedback) *fanout {
 // be reached is added again and again.
 func (f *fanout) add(name string, tracks []media.Track) *media.Queue {
 	q := media.NewQueue(queueLimit, tracks)
-	o := &out{queue: q, tracks: tracks, asked: -time.Hour}
+	o := &out{queue: q, tracks: tracks, asked: -time.Hour, turn: turn{last: -time.Hour}}
 	f.mu.Lock()
 	f.outs[name] = o
 	f.mu.Unlock()
 	return q
 }
 
-// reroute has a destination get these tracks from their next key frame on, in the Queue that it has.
+// reroute has a destination get these tracks in the Queue that it has, from their next key frame on that is newer than what it got:
+// until then it gets what it had.
 func (f *fanout) reroute(name string, tracks []media.Track) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if o := f.outs[name]; o != nil {
-		o.tracks, o.started = tracks, 0
+		o.turn.tracks, o.turn.held = tracks, false
 	}
+}
+
+// turning tells whether a destination gets what it had before reroute.
+func (f *fanout) turning() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range f.outs {
+		if o.turn.tracks != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *fanout) remove(name string, err error) {
@@ -72,8 +93,10 @@ func (f *fanout) remove(name string, err error) {
 }
 
 // index returns which of the tracks chosen has this codec and rendition; -1: none.
-func (o *out) index(c media.Codec, rendition string) int {
-	return slices.IndexFunc(o.tracks, func(t media.Track) bool {
+func (o *out) index(c media.Codec, rendition string) int { return indexOf(o.tracks, c, rendition) }
+
+func indexOf(tracks []media.Track, c media.Codec, rendition string) int {
+	return slices.IndexFunc(tracks, func(t media.Track) bool {
 		return t.Codec == c && (c.Audio() || renditionOf(t) == rendition)
 	})
 }
@@ -98,9 +121,15 @@ func (f *fanout) pushPicture(p *media.Packet, c media.Codec, rendition string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for name, o := range f.outs {
+		if c.Video() && p.Key && indexOf(o.turn.tracks, c, rendition) >= 0 && !o.change(p) {
+			f.feedback.put(name, media.Feedback{KeyFrame: true}) // a newer one
+		}
 		i := o.index(c, rendition)
-		if i < 0 || c.Video() && !o.begin(p, 1<<i) {
+		if i < 0 || c.Video() && (o.turn.held || !o.begin(p, 1<<i)) {
 			continue
+		}
+		if c.Video() {
+			o.turn.last = max(o.turn.last, p.PTS, p.DTS)
 		}
 		own := p
 		if int(p.Track) != i {
@@ -113,6 +142,16 @@ func (f *fanout) pushPicture(p *media.Packet, c media.Codec, rendition string) {
 			f.feedback.put(name, media.Feedback{KeyFrame: true, Tracks: needKey})
 		}
 	}
+}
+
+// change ends the turn with the key frame p of the new tracks, unless it is behind what the destination got.
+func (o *out) change(p *media.Packet) bool {
+	if p.DTS <= o.turn.last {
+		o.turn.held = true
+		return false
+	}
+	o.tracks, o.started, o.turn = o.turn.tracks, 0, turn{}
+	return true
 }
 
 // begin tells whether a packet of the track with this bit goes to the destination: not while the track is paused, and after that

@@ -52,6 +52,15 @@ func (b *feedback) join(name string, renditions []string, aside bool) {
 	b.joined[name] = &opinion{renditions: renditions, aside: aside}
 }
 
+// turn says that a destination gets other renditions over the same path.
+func (b *feedback) turn(name string, renditions []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o := b.joined[name]; o != nil {
+		b.joined[name] = &opinion{renditions: renditions, aside: o.aside, carries: o.carries}
+	}
+}
+
 // leave forgets a destination.
 func (b *feedback) leave(name string) {
 	b.mu.Lock()
@@ -126,7 +135,21 @@ func (o *opinion) room(rendition string, reserved int) int {
 	if len(o.ladder.shares) > 0 {
 		return max(o.ladder.shares[slices.Index(o.order, i)], 1)
 	}
-	return max(int(float64(o.carries)*headroom)-reserved, 1)
+	return o.left(reserved)
+}
+
+// left returns the bit/s that o's path leaves to pictures.
+func (o *opinion) left(reserved int) int { return max(int(float64(o.carries)*headroom)-reserved, 1) }
+
+// path returns what a destination's path is said to carry, and what it leaves to pictures, in bit/s; 0: it is not known, or left aside.
+func (b *feedback) path(name string) (carries, left int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	o := b.joined[name]
+	if o == nil || o.aside || o.carries == 0 {
+		return 0, 0
+	}
+	return o.carries, o.left(b.reserved())
 }
 
 // smallest returns what the narrowest path leaves to the pictures of a rendition, 0 when nobody has said.

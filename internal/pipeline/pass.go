@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gantry/device"
+	"gantry/internal/clock"
 	"gantry/internal/health"
 	"gantry/media"
 )
@@ -43,6 +44,7 @@ type passing struct {
 	gop  []*media.Packet
 	size int // bytes in gop
 	stat passStat
+	out  meter // of the source's pictures
 }
 
 // passStat is what others may know.
@@ -72,7 +74,7 @@ type codedRun struct {
 
 // begin prepares for packets of these tracks.
 func (p *passing) begin(coded *Coded, tracks []media.Track) (*codedRun, error) {
-	r := &codedRun{coded: coded, tracks: tracks, video: -1, sound: -1, failed: -decodeAgain}
+	r := &codedRun{coded: coded, tracks: tracks, video: -1, sound: -1, failed: clock.Now() - decodeAgain}
 	for i, t := range tracks {
 		switch {
 		case t.Codec.Video() && r.video < 0:
@@ -173,6 +175,7 @@ func (p *passing) admit(r *codedRun, pkt *media.Packet, shown time.Duration) *me
 		p.gop = append(p.gop, &moved)
 	}
 	p.stat.packets++
+	p.out.add(clock.Now(), len(moved.Data))
 	return &moved
 }
 
@@ -197,7 +200,7 @@ func (p *passing) decide(r *codedRun) {
 	track := r.tracks[r.video]
 	track.Width, track.Height, track.Profile = r.format.Width, r.format.Height, r.picture.profile
 	track.RID, track.Packing = sourceRID, media.AccessUnits
-	p.tracks.setPass(track, reordered, r.coded.Never)
+	p.tracks.setPass(track, reordered, r.coded.PassThrough)
 	if reordered {
 		p.health.Raise(bFrames, "", "the source sends B-frames, which WebRTC cannot show: its pictures are coded anew for WHIP; switch B-frames off in the camera")
 	} else {
@@ -262,6 +265,17 @@ func (p *passing) stop() {
 	p.live, p.stat = false, passStat{packets: p.stat.packets}
 	p.mu.Unlock()
 	p.tracks.forgetPass()
+}
+
+// rate returns the bit/s of the source's pictures over the last second or two, 0 while the slate stands in.
+func (p *passing) rate(now time.Duration) float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.live {
+		return 0
+	}
+	_, _, _, bps := p.out.read(now)
+	return bps
 }
 
 func (p *passing) status() passStat {

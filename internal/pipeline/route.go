@@ -12,7 +12,7 @@ type ownTrack struct {
 	coded     bool        // there is such a source
 	track     media.Track // NoCodec: it is not known yet
 	reordered bool
-	never     bool
+	pass      PassThrough
 }
 
 // A route says which pictures a destination gets.
@@ -34,7 +34,7 @@ func (s ownTrack) route(u Uplink) route {
 		r.why = "simulcast"
 	case u.Rendition != "":
 		r.why = fmt.Sprintf("the rendition %s", u.Rendition)
-	case s.never:
+	case s.pass == PassNever:
 		r.why = "passing through is switched off"
 	case s.track.Codec == media.NoCodec:
 		r.why = "nothing has come from the source yet"
@@ -48,20 +48,29 @@ func (s ownTrack) route(u Uplink) route {
 	return r
 }
 
+// route is ownTrack.route, with what is known of the destination's path.
+func (t *tracks) route(u Uplink) route {
+	r := t.source.route(u)
+	if w := t.widths[u.Name]; t.source.coded && r.direct() && w.narrow {
+		r.renditions, r.why = []string{u.Rendition}, fmt.Sprintf("the path carries %.1f Mbit/s", float64(w.carries)/1e6)
+	}
+	return r
+}
+
 // setPass says what the source's own packets are.
-func (t *tracks) setPass(v media.Track, reordered, never bool) {
+func (t *tracks) setPass(v media.Track, reordered bool, pass PassThrough) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.source = ownTrack{coded: true, track: v, reordered: reordered, never: never}
+	t.source = ownTrack{coded: true, track: v, reordered: reordered, pass: pass}
 	t.video[sourceRID] = v
 	t.redirect()
 }
 
 // expectPass says that the source comes coded, before it is known as what.
-func (t *tracks) expectPass(never bool) {
+func (t *tracks) expectPass(pass PassThrough) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.source = ownTrack{coded: true, never: never}
+	t.source = ownTrack{coded: true, pass: pass}
 	delete(t.video, sourceRID)
 	t.redirect() // who had the packets of the source before gets the slate of the main encode
 }
@@ -81,7 +90,7 @@ func (t *tracks) forgetPass() {
 // redirect decides anew for all destinations that are running.
 func (t *tracks) redirect() {
 	for name, r := range t.routes {
-		t.routes[name] = t.source.route(r.uplink)
+		t.routes[name] = t.route(r.uplink)
 	}
 	t.change()
 }
@@ -91,9 +100,10 @@ func (t *tracks) leave(name string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.routes, name)
+	delete(t.widths, name)
 }
 
-// encodes tells whether a destination gets something else than the source's own packets.
+// encodes tells whether a destination shall get something else than the source's own packets.
 func (t *tracks) encodes() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -105,14 +115,17 @@ func (t *tracks) encodes() bool {
 	return false
 }
 
+// encodes tells whether a destination gets, or still gets, something else than the source's own packets.
+func (p *passing) encodes() bool { return p.tracks.encodes() || p.fanout.turning() }
+
 // needPictures tells whether somebody needs pictures of a source that comes coded.
-func (t *tracks) needPictures() bool {
-	if t.encodes() {
+func (p *passing) needPictures() bool {
+	if p.encodes() {
 		return true
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.looks > 0
+	p.tracks.mu.Lock()
+	defer p.tracks.mu.Unlock()
+	return p.tracks.looks > 0
 }
 
 // passes tells whether the source's own packets are what destinations can get.
@@ -120,7 +133,7 @@ func (t *tracks) passes() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, known := t.video[sourceRID]
-	return known && !t.source.never
+	return known && t.source.pass != PassNever
 }
 
 // look says that somebody needs pictures beside the destinations, until done is called.
@@ -146,7 +159,7 @@ func (t *tracks) way(name string) string {
 	case r.direct():
 		return "passed through"
 	}
-	return "re-encoded: " + r.why
+	return "re-encoded: " + t.route(r.uplink).why // with what the path carries now
 }
 
 // presented is what a Sender sees of the tracks.
@@ -164,7 +177,6 @@ func presented(list []media.Track) []media.Track {
 func (u *uplinks) reroute(l *link, tracks []media.Track) {
 	l.log.Info("other pictures", "reason", u.tracks.way(l.spec.Name))
 	u.fanout.reroute(l.spec.Name, tracks)
-	u.feedback.leave(l.spec.Name)
-	u.feedback.join(l.spec.Name, renditionsOf(tracks), l.spec.Aside)
+	u.feedback.turn(l.spec.Name, renditionsOf(tracks))
 	u.feedback.put(l.spec.Name, media.Feedback{KeyFrame: true})
 }

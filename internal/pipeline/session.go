@@ -60,7 +60,7 @@ func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
 	s.split.gop = func() time.Duration { want, _ := s.encode.setting.get(); return want.Params.GOP }
 	s.renditions = &renditions{setting: newSetting(spec.Renditions), split: s.split, tracks: s.tracks, encode: encoder}
 	s.uplinks = &uplinks{log: log, health: set, setting: newSetting(spec.Uplinks), feedback: s.feedback, fanout: s.fanout, tracks: s.tracks,
-		orders: map[string]bool{}}
+		orders: map[string]bool{}, pass: s.pass, ceiling: func() int { return s.level("").ceiling }}
 	return s
 }
 

@@ -30,11 +30,12 @@ type tracks struct {
 	changed chan struct{}          // closed when the destinations must negotiate anew
 	source  ownTrack
 	routes  map[string]route // by destination that is running
+	widths  map[string]width // of their paths
 	looks   int              // others who need pictures
 }
 
 func newTracks() *tracks {
-	return &tracks{video: map[string]media.Track{}, changed: make(chan struct{}), routes: map[string]route{}}
+	return &tracks{video: map[string]media.Track{}, changed: make(chan struct{}), routes: map[string]route{}, widths: map[string]width{}}
 }
 
 // setVideo says what a rendition is coded as.
@@ -89,7 +90,7 @@ type offer struct {
 func (t *tracks) offer(u Uplink) (offer, <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	to := t.source.route(u)
+	to := t.route(u)
 	t.routes[u.Name] = to
 	o := offer{audio: t.audio, wanted: to.renditions}
 	for _, name := range to.renditions {

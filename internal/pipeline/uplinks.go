@@ -54,6 +54,9 @@ type uplinks struct {
 	feedback *feedback
 	fanout   *fanout
 	tracks   *tracks
+	pass     *passing
+	ceiling  func() int // bit/s, of what is coded anew
+	stream   smooth     // what the source's own packets come to; of run
 
 	mu     sync.Mutex
 	links  []*link         // in the order of the configuration
@@ -97,6 +100,7 @@ func (u *uplinks) run(ctx context.Context) error {
 			select {
 			case <-tick.C:
 				u.judge(time.Now())
+				u.weigh(clock.Now())
 			case <-changed:
 				again = false
 			case <-ctx.Done():
