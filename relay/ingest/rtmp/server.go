@@ -244,6 +244,7 @@ type publication struct {
 	stream    string
 	publisher relay.Publisher
 	log       *slog.Logger
+	clock     clock
 	feed      *ingest.Feed // nil before the tracks are known
 	release   func()       // closes the feed
 }
@@ -285,7 +286,10 @@ func (p *publication) choose(r *gortmplib.Reader) (tracks []media.Track, sets ma
 	sets = map[int][][]byte{}
 	for _, t := range r.Tracks() {
 		i := len(tracks)
-		video := func(pts, dts time.Duration, au [][]byte) { p.feed.Video(i, pts, dts, au) }
+		video := func(pts, dts time.Duration, au [][]byte) {
+			at := p.clock.at(dts)
+			p.feed.Video(i, at+pts-dts, at, au)
+		}
 		switch c := t.Codec.(type) {
 		case *codecs.H264:
 			tracks = append(tracks, media.Track{Codec: media.H264, ClockRate: 90000})
@@ -297,7 +301,7 @@ func (p *publication) choose(r *gortmplib.Reader) (tracks []media.Track, sets ma
 			r.OnDataH265(t, video)
 		case *codecs.AV1:
 			tracks = append(tracks, media.Track{Codec: media.AV1, ClockRate: 90000})
-			r.OnDataAV1(t, func(pts time.Duration, tu [][]byte) { p.feed.AV1(i, pts, tu) })
+			r.OnDataAV1(t, func(pts time.Duration, tu [][]byte) { p.feed.AV1(i, p.clock.at(pts), tu) })
 		case *codecs.MPEG4Audio:
 			if c.Config == nil {
 				r.OnDataMPEG4Audio(t, func(time.Duration, []byte) {})
@@ -308,10 +312,10 @@ func (p *publication) choose(r *gortmplib.Reader) (tracks []media.Track, sets ma
 				return nil, nil, fmt.Errorf("AAC configuration: %w", err)
 			}
 			tracks = append(tracks, media.Track{Codec: media.AAC, ClockRate: c.Config.SampleRate, Channels: c.Config.ChannelCount, Profile: fmt.Sprintf("%x", conf)})
-			r.OnDataMPEG4Audio(t, func(pts time.Duration, au []byte) { p.feed.Audio(i, pts, au) })
+			r.OnDataMPEG4Audio(t, func(pts time.Duration, au []byte) { p.feed.Audio(i, p.clock.at(pts), au) })
 		case *codecs.Opus:
 			tracks = append(tracks, media.Track{Codec: media.Opus, ClockRate: 48000, Channels: 2})
-			r.OnDataOpus(t, func(pts time.Duration, packet []byte) { p.feed.Audio(i, pts, packet) })
+			r.OnDataOpus(t, func(pts time.Duration, packet []byte) { p.feed.Audio(i, p.clock.at(pts), packet) })
 		default:
 			ignore(r, t)
 			p.log.Warn("track left out", "stream", p.stream, "codec", fmt.Sprintf("%T", c), "reason", "Gantry does not carry it")
