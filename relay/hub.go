@@ -66,8 +66,8 @@ func (h *Hub) SetTranscoder(t Transcoder) { h.transcode = t }
 // see what came last.
 func (h *Hub) SetSlate(s Slate) { h.slate = s }
 
-// Subscribe returns a Subscription to the stream of that name as wanted: ErrNoStream when nobody publishes it now, ErrPacking
-// when no track can be had so.
+// Subscribe returns a Subscription to the stream of that name as wanted: ErrNoStream when nobody publishes it now and no
+// slate is shown, ErrPacking when no track can be had so.
 func (h *Hub) Subscribe(name string, want Want) (*Subscription, error) {
 	h.mu.Lock()
 	s := h.streams[name]

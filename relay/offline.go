@@ -20,7 +20,8 @@ const (
 // offline shows a Stream's slate while nothing is forwarded. It is guarded by the Stream's lock.
 type offline struct {
 	timer  *time.Timer // nil: not armed
-	turn   int         // access units shown since the publisher went
+	turn   int         // access units due since the publisher went
+	shown  bool        // some track has had one
 	tracks []slateTrack
 }
 
@@ -102,12 +103,13 @@ func (s *Stream) showSlate(now time.Duration) {
 				moved.Track = uint8(i)
 				p = &moved
 			}
-			s.forward(p, now)
+			s.forward(p, now, true)
 		}
 	}
-	if shown && o.turn == 0 {
+	if shown && !o.shown {
 		s.hub.log.Info("slate is shown", "stream", s.name)
 	}
+	o.shown = shown
 	o.turn++
 }
 

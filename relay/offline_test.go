@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -34,6 +35,12 @@ func TestSlate(t *testing.T) {
 		pub.Write(video(5000, true))
 		sub := subscribe(t, h)
 		pull(t, sub)
+		published, err := h.Subscribe("a", relay.Want{Packing: media.RTP, NoSlate: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer published.Close()
+		pull(t, published)
 
 		// It hangs.
 		time.Sleep(600 * time.Millisecond)
@@ -50,6 +57,16 @@ func TestSlate(t *testing.T) {
 				t.Errorf("slate %d: %+v, want %v", i, p, want)
 			}
 		}
+		// Who comes now sees the slate at once; who wants no slate sees nothing.
+		if got := pull(t, subscribe(t, h)); len(got) != 1 || got[0].Data[1] != 1 || !got[0].Key {
+			t.Errorf("who joins sees %+v", got)
+		}
+		if _, err := h.Subscribe("a", relay.Want{Packing: media.RTP, NoSlate: true}); !errors.Is(err, relay.ErrNoStream) {
+			t.Errorf("%v", err)
+		}
+		if _, err := h.Subscribe("unknown", relay.Want{}); !errors.Is(err, relay.ErrNoStream) {
+			t.Errorf("%v", err)
+		}
 		// Its pictures refer to what the slate has replaced: not before a key frame.
 		pub.Write(video(8700, false))
 		if asked == 0 {
@@ -58,6 +75,9 @@ func TestSlate(t *testing.T) {
 		pub.Write(video(8800, true))
 		if got := pull(t, sub); len(got) != 1 || got[0].PTS != 8600*time.Millisecond || !sub.Live() {
 			t.Fatalf("%d packets, the first %+v", len(got), got[0])
+		}
+		if got := pull(t, published); len(got) != 1 || len(got[0].Data) != 1 {
+			t.Errorf("what was published is %+v", got)
 		}
 		// It leaves, and another comes before the slate.
 		pub.Close()

@@ -72,6 +72,7 @@ type Publisher struct {
 type Want struct {
 	Packing media.Packing
 	Audio   media.Codec // sound is transcoded to it where it differs; NoCodec takes it as it is published
+	NoSlate bool        // only what was published, with gaps where nothing was
 }
 
 // A Transcoder returns a converter of the access units of an audio track into those of another codec, and the track that

@@ -77,11 +77,11 @@ func (s *Stream) liveTracks() []media.Track {
 	return slices.Clone(s.line.tracks)
 }
 
-// subscribe returns ErrNoStream when nobody publishes, or why no track can be packed as wanted.
+// subscribe returns ErrNoStream when there is nothing to see, or why no track can be packed as wanted.
 func (s *Stream) subscribe(want Want) (*Subscription, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ended || s.active == nil {
+	if !s.visible(want) {
 		return nil, ErrNoStream
 	}
 	f := s.forms[want]
@@ -96,6 +96,11 @@ func (s *Stream) subscribe(want Want) (*Subscription, error) {
 		s.forms[want] = f
 	}
 	return f.subscribe(s), nil
+}
+
+// visible tells whether subscribers who want that see something that goes on: a publisher's pictures, or the slate.
+func (s *Stream) visible(want Want) bool {
+	return !s.ended && (s.active != nil || s.offline.shown && !want.NoSlate)
 }
 
 // write takes a packet from pub and forwards it when pub is, or now becomes, the active publisher.
@@ -123,17 +128,20 @@ func (s *Stream) write(pub *Publication, p *media.Packet) {
 		moved.Track, moved.PTS, moved.DTS = track, pts, p.DTS+pub.offset
 		p = &moved
 	}
-	s.forward(p, now)
+	s.forward(p, now, false)
 }
 
-// forward hands a packet on that is mapped onto the Stream's tracks and times.
-func (s *Stream) forward(p *media.Packet, now time.Duration) {
+// forward hands a packet on, of a slate or of what is published, that is mapped onto the Stream's tracks and times.
+func (s *Stream) forward(p *media.Packet, now time.Duration, slate bool) {
 	s.line.last[p.Track] = max(s.line.last[p.Track], p.PTS)
 	if p.PTS >= s.line.newest {
 		s.line.newest, s.line.arrived = p.PTS, now
 	}
 	s.gop.add(p, s.line.tracks[p.Track].Codec.Video())
 	for _, f := range s.forms {
+		if slate && f.want.NoSlate {
+			continue
+		}
 		if tracks := f.write(p); tracks != 0 {
 			s.askKeyFrame(tracks, now)
 		}
@@ -154,7 +162,7 @@ func (s *Stream) takeOver(pub *Publication, p *media.Packet, now time.Duration) 
 	s.active = pub
 	s.adopt(pub, p, now)
 	s.gop = cache{}
-	s.offline.turn = 0
+	s.offline.turn, s.offline.shown = 0, false
 	s.offline.arm(s)
 	s.hub.log.Info("stream is live", "stream", s.name, "uplink", pub.publisher.Protocol, "remote", pub.publisher.Remote)
 	if old != nil && old.priority == pub.priority && !old.ruled && !pub.ruled && s.chosen == nil && s.newer(pub, old) {

@@ -77,6 +77,13 @@ func (s *Subscription) Live() bool {
 	return s.stream.active != nil
 }
 
+// Visible tells whether something goes on to be seen: somebody publishes the stream now, or its slate is shown.
+func (s *Subscription) Visible() bool {
+	s.stream.mu.Lock()
+	defer s.stream.mu.Unlock()
+	return s.stream.visible(s.form.want)
+}
+
 // Wall returns when the media of a track at pts was captured; false when the publisher has not said.
 func (s *Subscription) Wall(track uint8, pts time.Duration) (time.Time, bool) {
 	s.stream.mu.Lock()

@@ -20,6 +20,7 @@ import (
 	"gantry/internal/testkit"
 	"gantry/media"
 	"gantry/relay"
+	"gantry/relay/slate"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -166,6 +167,44 @@ func TestRecordAndFetch(t *testing.T) {
 		s.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
 		if body, _ := io.ReadAll(w.Body); w.Code != http.StatusUnauthorized || strings.Contains(string(body), "2026") {
 			t.Errorf("%s without a token: %d %s", path, w.Code, body)
+		}
+	}
+}
+
+// What viewers see while nobody publishes is not recorded: there is a gap, as without it.
+func TestNoSlateIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := start(t, config(t))
+	s.hub.SetSlate(func(track media.Track) [][]byte {
+		track.Width, track.Height = 320, 180
+		return slate.New("back soon")(track)
+	})
+	s.publish(t, "a", 0, 45)
+	testkit.Eventually(t, 10*time.Second, "the slate is shown, twice", func() bool {
+		sub, err := s.hub.Subscribe("a", relay.Want{})
+		if err != nil {
+			return false
+		}
+		defer sub.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, _ = sub.Pull(ctx, nil) // what is cached
+		next, err := sub.Pull(ctx, nil)
+		return err == nil && len(next) > 0
+	})
+	s.began = s.began.Add(4 * time.Second)
+	s.publish(t, "a", 0, 45)
+	s.stop()
+	var list Recordings
+	if err := json.Unmarshal(s.get(t, "GET", Prefix+"/a", nil, 200), &list); err != nil || len(list.Files) != 2 || len(list.Gaps) != 1 {
+		t.Fatalf("%+v %v", list, err)
+	}
+	if g := list.Gaps[0]; g.To.Sub(g.From).Round(10*time.Millisecond) != 2530*time.Millisecond {
+		t.Errorf("%+v", g)
+	}
+	for _, f := range list.Files {
+		if n := pictures(t, filepath.Join(s.dir("a"), f.Name)); n != 45 {
+			t.Errorf("%s: %d pictures", f.Name, n)
 		}
 	}
 }

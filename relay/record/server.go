@@ -131,7 +131,7 @@ func (s *Server) keep(ctx context.Context, stream string) {
 
 // record writes what one Subscription brings.
 func (s *Server) record(ctx context.Context, stream string, log *slog.Logger) (err error) {
-	sub, err := s.hub.Subscribe(stream, relay.Want{Packing: media.AccessUnits})
+	sub, err := s.hub.Subscribe(stream, relay.Want{Packing: media.AccessUnits, NoSlate: true})
 	if err != nil {
 		return err
 	}

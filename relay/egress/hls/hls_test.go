@@ -24,6 +24,7 @@ import (
 	"gantry/relay"
 	"gantry/relay/ingest"
 	"gantry/relay/ingest/srt"
+	"gantry/relay/slate"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -174,6 +175,68 @@ func TestCodecs(t *testing.T) {
 			return strings.Contains(found, c.name+",320") && strings.Contains(found, "opus,48000")
 		})
 	}
+}
+
+// HLS shows the slate while nobody publishes, also to who comes only then.
+func TestSlate(t *testing.T) {
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	hub := relay.NewHub(relay.Default(), log)
+	defer hub.Close()
+	hub.SetSlate(slate.New("back soon"))
+	server := New(hub, nil, log)
+	site := httptest.NewServer(server)
+	defer site.Close()
+	defer server.Close()
+	feed, err := ingest.NewFeed(hub, "a", relay.Publisher{Tracks: []media.Track{{Codec: media.H264, ClockRate: 90000, Width: 320, Height: 180}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	units := slate.New("on air")(media.Track{Codec: media.H264, Width: 320, Height: 180})
+	feed.Video(0, 0, 0, slices.Collect(h264.NALUs(units[0])))
+	feed.Close()
+	get := func(file string) (int, string) {
+		t.Helper()
+		res, err := http.Get(site.URL + "/hls/a/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer http.DefaultClient.CloseIdleConnections()
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.StatusCode, string(body)
+	}
+	if code, _ := get("index.m3u8"); code != http.StatusNotFound {
+		t.Errorf("%d before the slate", code)
+	}
+	list := ""
+	testkit.Eventually(t, 10*time.Second, "the slate is shown", func() (ok bool) {
+		var code int
+		code, list = get("index.m3u8")
+		return code == http.StatusOK
+	})
+	_, list = get(line(list, ".m3u8"))
+	_, head, _ := strings.Cut(list, `#EXT-X-MAP:URI="`)
+	head, _, _ = strings.Cut(head, `"`)
+	_, first := get(head)
+	_, segment := get(line(list, "_seg"))
+	play := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-i", "-", "-vf", "scale=1:1,format=gray", "-f", "rawvideo", "-")
+	play.Stdin = strings.NewReader(first + segment)
+	if out, err := play.Output(); err != nil || len(out) == 0 || out[0] > 80 {
+		t.Errorf("ffmpeg plays %v: %v", out, err)
+	}
+}
+
+// line returns the first line of a playlist that names such a file.
+func line(list, kind string) string {
+	for l := range strings.Lines(list) {
+		if l = strings.TrimSpace(l); !strings.HasPrefix(l, "#") && strings.Contains(l, kind) {
+			return l
+		}
+	}
+	return ""
 }
 
 // hevcUnits splits a byte stream at its access unit delimiters.

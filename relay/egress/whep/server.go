@@ -250,7 +250,7 @@ func (s *Server) attach(stream string) (*shard, error) {
 			return nil, err
 		}
 		best = sh
-	} else if !best.fan.sub.Live() {
+	} else if !best.fan.sub.Visible() {
 		return nil, s.notLive(relay.ErrNoStream)
 	}
 	if best.unused != nil {

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"gantry/internal/testkit"
 	"gantry/internal/testkit/chromium"
 	"gantry/media"
+	"gantry/relay"
 	"gantry/relay/slate"
 )
 
@@ -62,5 +64,46 @@ func TestChromiumShowsTheSlate(t *testing.T) {
 		t.Errorf("%+v", s)
 	} else {
 		t.Logf("%+v", s)
+	}
+}
+
+// Who joins while the slate is shown sees it, be it the first viewer or not, and then the publisher that returns.
+func TestJoinsTheSlate(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.hub.SetSlate(slate.New("back soon"))
+	early := map[string]*client{}
+	for _, stream := range []string{"watched", "unwatched"} {
+		p := publish(t, b.hub, stream, nil)
+		testkit.Eventually(t, 10*time.Second, "it is live", func() bool { _, err := b.hub.Live(stream); return err == nil })
+		if stream == "watched" {
+			early[stream] = b.play(t, stream, clientOptions{})
+			testkit.Eventually(t, 10*time.Second, "it plays", func() bool { return len(early[stream].packets()) > 20 })
+		}
+		p.close()
+	}
+	for _, stream := range []string{"watched", "unwatched"} {
+		testkit.Eventually(t, 10*time.Second, "the slate is shown", func() bool {
+			sub, err := b.hub.Subscribe(stream, relay.Want{})
+			if err == nil {
+				_ = sub.Close()
+			}
+			return err == nil
+		})
+		late := b.play(t, stream, clientOptions{})
+		testkit.Eventually(t, 10*time.Second, "the slate comes", func() bool {
+			p := late.packets()
+			return len(p) > 0 && p[len(p)-1].Marker
+		})
+		if p := late.packets(); !startsKey(p[0].Payload) {
+			t.Errorf("%s: begins with % x", stream, p[0].Payload[:2])
+		}
+		n := len(late.packets())
+		publish(t, b.hub, stream, nil)
+		testkit.Eventually(t, 10*time.Second, "the publisher is back", func() bool { return len(late.packets()) > n+30 })
+		late.unbroken()
+	}
+	if status, _, _ := b.do(t, "POST", b.url+"/whep/unknown", "application/sdp", early["watched"].pc.LocalDescription().SDP, nil); status != http.StatusConflict {
+		t.Errorf("a stream that there never was: %d", status)
 	}
 }
