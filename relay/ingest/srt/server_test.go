@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	gosrt "github.com/datarhei/gosrt"
 
 	"gantry/internal/secret"
 	"gantry/internal/testkit"
@@ -234,6 +237,58 @@ func TestPublisherRestarts(t *testing.T) {
 	ffmpeg(t, addr, "streamid=demo")
 	for newest < before+3*time.Second {
 		pull()
+	}
+}
+
+// A recording that is sent over and over, with another size the second time: clock and continuity counters begin anew with each. The
+// same publication and its viewers go on, with decoding times that rise without a hole, and the fault is named.
+func TestRecordingsOneAfterTheOther(t *testing.T) {
+	hub, addr := listen(t, srt.Default(), nil)
+	cfg := gosrt.DefaultConfig()
+	cfg.StreamId = "demo"
+	conn, err := gosrt.Dial("srt", addr, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var sub *relay.Subscription
+	last, begun := time.Duration(0), false
+	for _, size := range []string{"320x180", "640x360", "320x180"} {
+		ts, err := exec.Command("ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=rate=30:size="+size, "-t", "3", "-c:v", "libx264", "-preset", "ultrafast",
+			"-tune", "zerolatency", "-g", "15", "-f", "mpegts", "-").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for datagram := range slices.Chunk(ts, 7*188) {
+			if _, err := conn.Write(datagram); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond) // the sender's pace: SRT drops what is sent faster than the receiver reads
+			if sub == nil {
+				if sub, err = hub.Subscribe("demo", relay.Want{}); err != nil {
+					sub = nil
+					continue
+				}
+				defer sub.Close()
+			}
+			packets, err := sub.Take(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range packets {
+				if d := p.DTS - last; begun && (d <= 0 || d > time.Second) {
+					t.Errorf("%s: a picture comes %v after the one before", size, d)
+				}
+				last, begun = p.DTS, true
+			}
+		}
+		testkit.Eventually(t, 10*time.Second, size+" is seen", func() bool {
+			return sub != nil && fmt.Sprintf("%dx%d", sub.Tracks()[0].Width, sub.Tracks()[0].Height) == size
+		})
+	}
+	p := hub.Streams()[0].Publishers
+	if len(p) != 1 || !slices.ContainsFunc(p[0].Faults, func(f relay.Fault) bool { return f.Code == "timestamps" }) {
+		t.Errorf("%+v", p)
 	}
 }
 
