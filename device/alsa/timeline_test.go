@@ -119,7 +119,7 @@ func TestGap(t *testing.T) {
 func ExampleConfig_Validate() {
 	fmt.Println(Config{Card: "hw:0", Rate: 1, Format: "MP3"}.Validate())
 	// Output:
-	// card: "hw:0" is not auto, hw:CARD,DEVICE with the card's number or id, or usb:PLACE such as usb:1-1.4
+	// card: "hw:0" is not auto, hw:CARD,DEVICE with the card's number or id, usb:PLACE such as usb:1-1.4, or usb:VENDOR:PRODUCT:SERIAL
 	// rate: 1 is not from 8000 to 384000 Hz, or 0 for the best that the card has
 	// format: "MP3" is not one of FLOAT, S16, S24, S24_3, S32
 }
