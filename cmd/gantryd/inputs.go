@@ -12,6 +12,7 @@ import (
 	"gantry/device/testsrc"
 	"gantry/device/udp"
 	"gantry/device/v4l2"
+	"gantry/encoder"
 	"gantry/encoder/libav"
 	"gantry/encoder/libav/sound"
 	"gantry/internal/pipeline"
@@ -63,16 +64,20 @@ func (c *boxConfig) checkCoded() (errs []error) {
 // codedInput is what the source and its sound come from.
 func codedInput(c boxConfig, log *slog.Logger) pipeline.Video {
 	type key struct {
-		source string
-		config any
-		sound  bool
-		pass   string
+		source      string
+		config      any
+		sound       bool
+		pass        string
+		deinterlace string
 	}
 	v := c.Video
 	config := any(v.RTSP)
 	in := &pipeline.Coded{
-		Open:        func(context.Context) (device.PacketSource, error) { return rtsp.New(v.RTSP), nil },
-		Decode:      liveDecoder,
+		Open:   func(context.Context) (device.PacketSource, error) { return rtsp.New(v.RTSP), nil },
+		Decode: liveDecoder,
+		Deinterlace: func(in media.VideoFormat) (encoder.Converter, error) {
+			return libav.NewConverter(in, v.Deinterlace == eachField)
+		},
 		StandIn:     func(codec media.Codec) pipeline.Encoder { return standIn(c.Encoder, codec) },
 		Sound:       c.Audio.Source == audioInput,
 		PassThrough: passThrough[v.PassThrough],
@@ -107,7 +112,7 @@ func codedInput(c boxConfig, log *slog.Logger) pipeline.Video {
 			return t, nil
 		}
 	}
-	return pipeline.Video{Name: name, Key: key{v.Source, config, in.Sound, v.PassThrough}, Coded: in, Format: format}
+	return pipeline.Video{Name: name, Key: key{v.Source, config, in.Sound, v.PassThrough, v.Deinterlace}, Coded: in, Format: format}
 }
 
 func liveDecoder(codec media.Codec) (pipeline.Decoder, error) {

@@ -3,6 +3,16 @@
 package libav
 
 // #include "libav.h"
+//
+// // How a picture's lines were scanned: 0 at once, 1 the upper field first, 2 the lower.
+// static int gantry_scanned(const AVFrame *f)
+// {
+// #if LIBAVUTIL_VERSION_INT >= AV_VERSION_INT(58, 29, 100)
+// 	return !(f->flags & AV_FRAME_FLAG_INTERLACED) ? 0 : f->flags & AV_FRAME_FLAG_TOP_FIELD_FIRST ? 1 : 2;
+// #else
+// 	return !f->interlaced_frame ? 0 : f->top_field_first ? 1 : 2;
+// #endif
+// }
 import "C"
 
 import (
@@ -108,7 +118,8 @@ func wrap(f *C.AVFrame) (*media.Frame, error) {
 	if f.decode_error_flags != 0 || f.flags&C.AV_FRAME_FLAG_CORRUPT != 0 {
 		return nil, errors.New("decode: damaged picture")
 	}
-	format := media.VideoFormat{Width: int(f.width), Height: int(f.height), FourCC: media.YU12}
+	format := media.VideoFormat{Width: int(f.width), Height: int(f.height), FourCC: media.YU12,
+		Field: [...]media.FieldOrder{media.Progressive, media.TopFieldFirst, media.BottomFieldFirst}[C.gantry_scanned(f)]}
 	switch f.format {
 	case C.AV_PIX_FMT_YUV420P:
 		if f.color_range != C.AVCOL_RANGE_UNSPECIFIED {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gantry/device"
+	"gantry/encoder"
 	"gantry/internal/clock"
 	"gantry/media"
 	"gantry/media/packing"
@@ -27,6 +28,8 @@ type Coded struct {
 	Open func(ctx context.Context) (device.PacketSource, error)
 	// Decode opens a decoder.
 	Decode func(codec media.Codec) (Decoder, error)
+	// Deinterlace opens a converter of pictures that were decoded and are interlaced; nil: they are coded as they are.
+	Deinterlace func(in media.VideoFormat) (encoder.Converter, error)
 	// StandIn says how the slate is coded for the destinations that get the source's own packets: in the source's codec.
 	StandIn func(codec media.Codec) Encoder
 	// Transcode opens a converter of the source's sound; nil: the sound goes out as it comes or not at all.

@@ -82,11 +82,13 @@ func (p *passing) decode(ctx context.Context, queue *media.Queue, coded *Coded, 
 	p.note(true)
 	defer p.note(false)
 	defer func() { err = errors.Join(err, decoder.Close()) }()
+	whole := fields{open: coded.Deinterlace}
+	defer func() { err = errors.Join(err, whole.close()) }()
 	from := gop[len(gop)-1].DTS
 	good, seq := clock.Now(), uint32(0)
 	one := func(pkt *media.Packet) error {
 		frames, err := decoder.Decode(pkt)
-		for _, f := range frames {
+		for i, f := range frames {
 			good = clock.Now()
 			seq++
 			if f.PTS < from {
@@ -95,7 +97,12 @@ func (p *passing) decode(ctx context.Context, queue *media.Queue, coded *Coded, 
 			}
 			f.Seq = seq
 			f.Format.Rate = format.Rate
-			show(f)
+			if err := whole.convert(ctx, f, show); err != nil {
+				for _, f := range frames[i+1:] {
+					f.Release()
+				}
+				return err
+			}
 		}
 		if err != nil && clock.Now()-good > badLimit {
 			return err
