@@ -316,13 +316,13 @@ func (s *session) receivedReports(st *stream, reports []rtcp.ReceptionReport) {
 	}
 }
 
-// resend queues what the receiver asks for, unless it was sent again within the last round trip.
+// resend queues what the receiver asks for, unless it was sent again just before.
 func (s *session) resend(st *stream, nack *rtcp.TransportLayerNack) {
 	l := st.lane.Load()
 	if l == nil || nack.MediaSSRC != st.wire.ssrc {
 		return
 	}
-	now, quiet := time.Now(), s.quiet()
+	now, quiet := time.Now(), s.quiet()*5/8 // it knows the round trip, and ours has the time between reports in it
 	for _, pair := range nack.Nacks {
 		pair.Range(func(seq uint16) bool {
 			s.sender.count.nacks.Add(1)

@@ -123,11 +123,11 @@ func (r *reorder) skip() {
 	r.next++
 }
 
-// wanted appends the sequence numbers to ask for now: those missing for longer than patience, each again after retry.
-func (r *reorder) wanted(dst []uint16, now, patience, retry time.Duration) []uint16 {
+// wanted appends the sequence numbers to ask for now: those missing, each again after retry.
+func (r *reorder) wanted(dst []uint16, now, retry time.Duration) []uint16 {
 	for i := range r.holes {
 		h := &r.holes[i]
-		if h.asked == 0 && now-h.since >= patience || h.asked != 0 && now-h.asked >= retry {
+		if h.asked == 0 || now-h.asked >= retry {
 			h.asked = now
 			dst = append(dst, h.seq)
 		}

@@ -13,17 +13,16 @@ import (
 
 // How long to wait for missing packets, and when to ask for them again.
 const (
-	nackPatience = 5 * time.Millisecond // packets overtake each other
-	minRetry     = 20 * time.Millisecond
-	minHold      = 100 * time.Millisecond
-	orderHold    = 50 * time.Millisecond // where nothing can be asked for again
-	keyRetry     = 500 * time.Millisecond
-	codecTime    = time.Second     // from the first packet to publishing, while a track may still be of several codecs
-	silent       = 5 * time.Second // without a packet, a track has paused: a simulcast layer that the path has no room for
-	syncEvery    = 200 * time.Millisecond
-	alignStep    = time.Millisecond // a picture
-	alignMost    = 5 * time.Second  // beyond, the publisher's clocks are not to be believed
-	maxNACKs     = 256              // at once; more missing than that is not mended but asked for as a key frame
+	minRetry  = 10 * time.Millisecond
+	minHold   = 200 * time.Millisecond // at short round trips it costs little to ask six times and more
+	orderHold = 50 * time.Millisecond  // where nothing can be asked for again
+	keyRetry  = 300 * time.Millisecond
+	codecTime = time.Second     // from the first packet to publishing, while a track may still be of several codecs
+	silent    = 5 * time.Second // without a packet, a track has paused: a simulcast layer that the path has no room for
+	syncEvery = 200 * time.Millisecond
+	alignStep = time.Millisecond // a picture
+	alignMost = 5 * time.Second  // beyond, the publisher's clocks are not to be believed
+	maxNACKs  = 256              // at once; more missing than that is not mended but asked for as a key frame
 )
 
 // origin is what the offer says of a track.
@@ -68,7 +67,7 @@ func (t *track) hold(rtt, limit time.Duration) time.Duration {
 	if !t.choice.nack {
 		return orderHold
 	}
-	return min(max(7*rtt/2+2*minRetry, minHold), limit)
+	return min(max(7*rtt/2+40*time.Millisecond, minHold), limit)
 }
 
 // choose makes t one of codec c.
@@ -313,7 +312,7 @@ func (s *session) requests(t *track, now time.Duration, all []rtcp.Packet) ([]rt
 	if len(t.reorder.holes) > 0 {
 		next = busy
 		if t.choice.nack {
-			s.nacks = t.reorder.wanted(s.nacks[:0], now, nackPatience, max(s.rtt+nackPatience, minRetry))
+			s.nacks = t.reorder.wanted(s.nacks[:0], now, max(s.rtt+s.rtt/8, minRetry))
 			if len(s.nacks) > 0 {
 				s.server.counters.NACKs.Add(uint64(len(s.nacks)))
 				all = append(all, &rtcp.TransportLayerNack{SenderSSRC: s.ssrc, MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(s.nacks)})
