@@ -111,8 +111,8 @@ func (l tail) pictures() (whole, keys int) {
 	return whole, keys
 }
 
-// A viewer whose path does not carry the stream gets its key frames, whole, and all of it again when the path has recovered. Who
-// watches beside it sees everything.
+// A viewer whose path does not carry the stream gets its key frames, whole, and all of it again soon after the path has
+// recovered, each time anew. Who watches beside it sees everything.
 func TestNarrow(t *testing.T) {
 	t.Parallel()
 	wide := netns.Impairment{Delay: 10 * time.Millisecond}
@@ -123,23 +123,29 @@ func TestNarrow(t *testing.T) {
 	slow, good := f.play(t, "demo", in(t, f.far)), f.play(t, "demo", in(t, f.beside))
 	testkit.Eventually(t, 10*time.Second, "all comes", func() bool { return len(slow.packets()) > 300 && len(good.packets()) > 300 })
 	goodSeen, n := good.since(), p.now()
-	f.link.Set(narrow, wide)
-	testkit.Eventually(t, 15*time.Second, "the stream is thinned", func() bool { return f.server.Stats().Thinned > 0 })
-	slowSeen := slow.since()
-	testkit.Eventually(t, 20*time.Second, "key frames come", func() bool { _, keys := slowSeen.pictures(); return keys >= 2 })
-	whole, keys := slowSeen.pictures()
-	t.Logf("over the narrow path: %d whole pictures, %d of them key frames", whole, keys)
-	if whole > 10*keys {
-		t.Error("the stream is not thinned")
+	for turn := range uint64(3) {
+		f.link.Set(narrow, wide)
+		testkit.Eventually(t, 15*time.Second, "the stream is thinned", func() bool { return f.server.Stats().Thinned > turn })
+		slowSeen := slow.since()
+		testkit.Eventually(t, 20*time.Second, "key frames come", func() bool { _, keys := slowSeen.pictures(); return keys >= 2 })
+		whole, keys := slowSeen.pictures()
+		t.Logf("over the narrow path: %d whole pictures, %d of them key frames", whole, keys)
+		if whole > 10*keys {
+			t.Error("the stream is not thinned")
+		}
+		f.link.Set(wide, wide)
+		recovered := time.Now()
+		slowSeen = slow.since()
+		testkit.Eventually(t, 20*time.Second, "all comes again", func() bool { return slowSeen.ends() > 40 })
+		back := time.Since(recovered)
+		t.Logf("a second of the whole stream %v after the path has recovered", back.Round(100*time.Millisecond))
+		if back > 10*time.Second {
+			t.Errorf("the whole stream came only %v after the path had recovered", back)
+		}
 	}
-	f.link.Set(wide, wide)
-	recovered := time.Now()
-	slowSeen = slow.since()
-	testkit.Eventually(t, 20*time.Second, "all comes again", func() bool { return slowSeen.ends() > 40 })
-	t.Logf("a second of the whole stream %v after the path has recovered", time.Since(recovered).Round(100*time.Millisecond))
 	ends, sent := goodSeen.ends(), int((p.now()-n)/(time.Second/30))
 	t.Logf("beside it: %d pictures of some %d", ends, sent)
-	if ends < sent*8/10 || f.server.Stats().Thinned > 3 {
+	if ends < sent*8/10 || f.server.Stats().Thinned > 5 {
 		t.Error("the viewer beside it missed pictures")
 	}
 }

@@ -16,10 +16,10 @@ const (
 	paceAhead   = 100 * time.Millisecond // worth of the rate that retransmissions may leave before their time
 	paceMost    = 250 * time.Millisecond // what waits leaves within, whatever the estimate says
 	probeSpan   = 25 * time.Millisecond  // of a probe
-	probeLeast  = 3600                   // bytes
+	probeLeast  = 10                     // packets: fewer, or some lost, can be too few for a train that tells something
 	probeSoon   = 300 * time.Millisecond // to the next, after one that told something
 	probeFirst  = time.Second            // and after one that did not
-	probeLast   = 4 * time.Second        // after many
+	probeLast   = 3 * time.Second        // after many
 	retryClear  = 3 * time.Second        // without trouble before a thinned stream is tried whole
 	retryFirst  = 6 * time.Second        // thin for so long at first
 	retryLast   = 2 * time.Minute        // and after many attempts
@@ -115,7 +115,8 @@ func (l *link) number(size int) uint16 {
 // A prober sends packets again where more is to be known of a path than the stream itself shows.
 type prober struct {
 	rate  int  // bit/s of the probe that is being sent
-	left  int  // bytes of it; 0: none
+	left  int  // bytes of it
+	count int  // packets that it has at least still; 0 as left: there is no probe
 	begun bool // some of it has been sent
 	debt  int  // bytes that may be sent now
 	at    time.Time
@@ -126,13 +127,13 @@ type prober struct {
 	knew int           // the estimate when it was sent
 }
 
-func (p *prober) probing() bool { return p.left > 0 }
+func (p *prober) probing() bool { return p.left > 0 || p.count > 0 }
 
 // sent counts size bytes of the probe.
 func (p *prober) sent(size int) {
 	p.debt -= size
-	p.left = max(0, p.left-size)
-	p.begun = p.left > 0
+	p.left, p.count = max(0, p.left-size), max(0, p.count-1)
+	p.begun = p.probing()
 }
 
 // prepare begins a probe when one is due and the path is wanted to carry more than is known that it does.
@@ -146,8 +147,8 @@ func (p *prober) prepare(e *estimator, want int, o *outTrack, now time.Time) {
 		p.wait = min(max(p.wait+p.wait/2, probeFirst), probeLast)
 	}
 	known := max(e.rate, e.arrived.rate(e.arrived.slot*arrivalSlot), 300_000)
-	*p = prober{rate: min(want, known*5/2), from: o.sentEnd(), at: now, next: now.Add(p.wait), wait: p.wait, knew: e.rate}
-	p.left = max(worth(p.rate, probeSpan), probeLeast)
+	*p = prober{rate: min(want, known*5/2), count: probeLeast, from: o.sentEnd(), at: now, next: now.Add(p.wait), wait: p.wait, knew: e.rate}
+	p.left = worth(p.rate, probeSpan)
 }
 
 // sentEnd returns the index behind the newest packet that was sent: of one that was not, the sequence number is still free.
@@ -161,9 +162,9 @@ func (v *viewer) probe(f *fan) bool {
 	}
 	p.debt += worth(p.rate, v.link.now.Sub(p.at))
 	p.at = v.link.now
-	for tried := 0; p.debt >= 0 && p.left > 0; tried++ {
+	for tried := 0; p.debt >= 0 && p.probing(); tried++ {
 		if tried == sentKept/4 {
-			p.sent(p.left) // there is nothing to send
+			p.left, p.count, p.begun = 0, 0, false // there is nothing to send
 			break
 		}
 		end := o.sentEnd()
