@@ -23,17 +23,20 @@ type adapter struct {
 	tried    time.Time // last ascent
 	patience time.Duration
 	shortest time.Duration // round trip
+	last     time.Duration // round trip
 	full     bool          // by the newest report
 	carries  int           // bit/s that the path is known to carry; 0: nobody estimates it
 	limit    int           // bit/s that the path was found to carry when it was full; 0: it was not found full
 }
 
-// hear takes a reception report: the share of packets lost since the last, and the round trip, 0 when it is not known.
+// hear takes a reception report: the share of packets lost since the last, and the round trip, 0 when it is not known. A machine
+// that others keep busy holds up a report: one alone is no queue, and where the path is estimated that knows better.
 func (a *adapter) hear(now time.Time, lost float64, rtt time.Duration) {
 	if rtt > 0 && (a.shortest == 0 || rtt < a.shortest) {
 		a.shortest = rtt
 	}
-	a.full = lost > heavyLoss || rtt > 0 && rtt > 2*a.shortest+queueing
+	a.full = lost > heavyLoss || a.carries == 0 && min(rtt, a.last) > 2*a.shortest+queueing
+	a.last = rtt
 	if a.full || a.clear.IsZero() {
 		a.clear = now
 	}

@@ -52,6 +52,20 @@ func TestAdapter(t *testing.T) {
 		t.Errorf("a queue of 0.8 s leaves it at %d", l)
 	}
 
+	// A report that a busy machine held up is no queue, nor are many where the path is estimated.
+	p = newPath(200_000, 800_000, 2_500_000)
+	p.run(10, 0, 20*ms)
+	for range 20 {
+		if l := p.run(1, 0, 900*ms); l != 2 {
+			t.Fatalf("one late report sends it down to %d", l)
+		}
+		p.run(1, 0, 20*ms)
+	}
+	p.a.carries = 20_000_000
+	if l := p.run(10, 0, 900*ms); l != 2 {
+		t.Errorf("late reports send it down to %d, where the path is known", l)
+	}
+
 	// A path that carries 1 Mbit/s: each ascent fails, so they become rare.
 	p = newPath(200_000, 800_000, 2_500_000)
 	p.a.next(p.now, p.rates)

@@ -19,6 +19,7 @@ type wire struct {
 	queue   time.Duration
 	skew    time.Duration // of the receiver's clock
 	free    time.Time
+	asleep  func(time.Time) bool // the receiver's machine gives it no time: what comes is seen, and told of, when it wakes
 	arrived []arrival
 }
 
@@ -44,7 +45,11 @@ func (w *wire) send(n int) {
 			continue
 		}
 		w.free = w.free.Add(time.Duration(1200 * 8 * int64(time.Second) / int64(w.rate)))
-		w.arrived = append(w.arrived, arrival{seq, w.free.Add(w.delay)})
+		at := w.free.Add(w.delay)
+		for w.asleep != nil && w.asleep(at) {
+			at = at.Add(time.Millisecond)
+		}
+		w.arrived = append(w.arrived, arrival{seq, at})
 	}
 }
 
@@ -142,6 +147,46 @@ func TestEstimate(t *testing.T) {
 	w.wants("a path without a queue", 1_500_000, 2_200_000, true)
 }
 
+// stalls is a machine that gives no time for so long, so often.
+func stalls(long, every time.Duration) func(time.Time) bool {
+	return func(t time.Time) bool { return t.Sub(time.Unix(1000, 0))%every > every-long }
+}
+
+// A machine that others keep busy is no narrow path: neither when the receiver sleeps, nor when the relay does.
+func TestEstimateOnABusyMachine(t *testing.T) {
+	for _, stall := range []struct{ long, every time.Duration }{{200 * time.Millisecond, 500 * time.Millisecond}, {900 * time.Millisecond, 2 * time.Second}, {60 * time.Millisecond, 100 * time.Millisecond}} {
+		for _, rate := range []int{8_000_000, 1_000_000_000} {
+			w := newWire(t, rate)
+			w.asleep = stalls(stall.long, stall.every)
+			full := 0
+			for range 600 { // 20 s
+				w.stream(4_000_000, time.Second/30)
+				if w.report(); w.e.limited || w.e.congested(w.now, 0) {
+					full++
+				}
+			}
+			if full > 0 || w.e.rate < 4_500_000 {
+				t.Errorf("the receiver sleeps %v of %v on %d Mbit/s: %.2f Mbit/s, found full %d times", stall.long, stall.every, rate/1e6, float64(w.e.rate)/1e6, full)
+			}
+		}
+		w := newWire(t, 1_000_000_000)
+		asleep, waiting, full := stalls(stall.long, stall.every), 0, 0
+		for range 600 {
+			if waiting += 14; !asleep(w.now) {
+				w.send(waiting)
+				waiting = 0
+				w.report()
+			}
+			if w.now = w.now.Add(time.Second / 30); w.e.limited {
+				full++
+			}
+		}
+		if full > 0 || w.e.rate < 4_500_000 {
+			t.Errorf("the relay sleeps %v of %v: %.2f Mbit/s, found full %d times", stall.long, stall.every, float64(w.e.rate)/1e6, full)
+		}
+	}
+}
+
 // Sequence numbers and the receiver's clock go round.
 func TestEstimateGoesRound(t *testing.T) {
 	w := newWire(t, 8_000_000)
@@ -204,6 +249,27 @@ func TestPace(t *testing.T) {
 	}
 	if took := time.Duration(rounds) * catching; took > 2*paceMost {
 		t.Errorf("200 kB left in %v", took)
+	}
+}
+
+// However small the packets that are sent again, a probe has enough of them for the train to tell something.
+func TestProbeIsLongEnough(t *testing.T) {
+	now := time.Unix(1000, 0)
+	e := newEstimator(now)
+	e.rate, e.limited = 600_000, true
+	for _, size := range []int{300, 1200} {
+		var p prober
+		p.prepare(e, 4_000_000, &outTrack{section: section{rtxPT: 97}, packets: 1}, now)
+		if !p.probing() {
+			t.Fatal("nothing is probed")
+		}
+		n := 0
+		for ; p.probing(); n++ {
+			p.sent(size)
+		}
+		if least := worth(p.rate, probeSpan); n < probeLeast || n*size < least || n > max(probeLeast, least/size+1) {
+			t.Errorf("%d packets of %d bytes", n, size)
+		}
 	}
 }
 
