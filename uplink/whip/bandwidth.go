@@ -36,6 +36,7 @@ type bandwidth struct {
 	remb   atomic.Int64  // bit/s, 0: none
 	fell   chan struct{} // the estimate is much less than before
 	resend func(l *lane, seq uint16)
+	bonded bool // other paths carry the same
 
 	mu       sync.Mutex
 	path     *linkrate.Packets
@@ -73,7 +74,11 @@ func (b *bandwidth) pace(e estimate) int {
 	case e.tight:
 		factor = tightFactor
 	}
-	return int(factor * float64(min(e.rate, paceLimit*b.media)))
+	pace := int(factor * float64(min(e.rate, paceLimit*b.media)))
+	if b.bonded && !e.full { // the programme is no less for what this path is thought to carry, and may have to come by it alone
+		pace = max(pace, int(tightFactor*float64(b.media)))
+	}
+	return pace
 }
 
 // departed notes that a packet leaves now.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -25,6 +26,22 @@ type route struct {
 	index   int
 	count   int
 	numbers *numbers
+}
+
+// resumed is what a path of a Bond sends of the time before it worked: what is on the slowest other path just then, and would be
+// lost with it.
+const resumed = 500 * time.Millisecond
+
+// bonded tells whether other paths carry the same.
+func (p *route) bonded() bool { return p != nil && p.bond != "" }
+
+// keep returns those of units, which are not sent now, that a path sends when it works.
+func (p *route) keep(units []*media.Packet) []*media.Packet {
+	if !p.bonded() {
+		return units[:0]
+	}
+	oldest := units[len(units)-1].PTS - resumed
+	return slices.DeleteFunc(units, func(u *media.Packet) bool { return u.PTS < oldest })
 }
 
 // numbers are the sequence numbers that access units have on all paths of a Bond.
@@ -81,7 +98,7 @@ func (p *route) number(unit *media.Packet, packets []*packet) bool {
 
 // share gives streams the clock that they have on all paths.
 func (p *route) share(streams []*stream) {
-	if p == nil || p.bond == "" {
+	if !p.bonded() {
 		return
 	}
 	for _, s := range streams {
@@ -99,7 +116,7 @@ func (p *route) base(what string, track int) uint32 {
 // endpoint adds to an address what tells the server of the Bond.
 func (p *route) endpoint(at string) string {
 	u, err := url.Parse(at)
-	if p == nil || p.bond == "" || err != nil {
+	if !p.bonded() || err != nil {
 		return at
 	}
 	q := u.Query()

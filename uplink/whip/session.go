@@ -97,6 +97,7 @@ func newSession(s *Sender, http *client, p uplink.Program) (*session, error) {
 	settings.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
 
 	ses.bandwidth = newBandwidth(s.config.Bitrate, p.Tracks)
+	ses.bandwidth.bonded = s.route.bonded()
 	ses.bandwidth.resend = ses.resendLost
 	settings.BufferFactory = reportBuffers(ses.bandwidth.feedback)
 	api := webrtc.NewAPI(webrtc.WithMediaEngine(engine), webrtc.WithSettingEngine(settings), webrtc.WithInterceptorRegistry(&interceptor.Registry{}))
@@ -187,7 +188,8 @@ func (s *session) goodbye() {
 // transmit packs access units for the pacer. It returns the Queue's error when that ends.
 func (s *session) transmit(ctx context.Context) error {
 	var lanes []*lane
-	running := uint64(0) // bit set of the tracks of video that began with a key frame
+	var kept []*media.Packet // what a path of a Bond could not send yet
+	running := uint64(0)     // bit set of the tracks of video that began with a key frame
 	for {
 		unit, err := s.program.Packets.Pull(ctx)
 		if ctx.Err() != nil {
@@ -199,33 +201,45 @@ func (s *session) transmit(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !s.live.Load() || int(unit.Track) >= len(s.streams) {
-			running = 0
+		if int(unit.Track) >= len(s.streams) {
 			continue
+		}
+		kept = append(kept, unit)
+		if !s.live.Load() {
+			running = 0
+			kept = s.sender.route.keep(kept)
+			continue
+		}
+		if s.sender.route.bonded() { // the other paths have what it follows
+			running = ^uint64(0)
 		}
 		if lanes == nil {
 			lanes = s.lanes()
 		}
-		l := lanes[unit.Track]
-		if l.stream.track.Codec.Audio() {
-			if packets := l.pack(unit, l.stream.pack(unit.Data)); s.sender.route.number(unit, packets) {
-				s.pacer.put(audioQueue, packets...)
-			}
-			continue
+		for _, unit := range kept {
+			s.put(lanes[unit.Track], unit, &running)
+			s.pacer.wait(ctx)
 		}
-		if unit.Key {
-			running |= 1 << unit.Track
+		kept = kept[:0]
+	}
+}
+
+// put packs an access unit for the pacer, but for video of which no key frame has come.
+func (s *session) put(l *lane, unit *media.Packet, running *uint64) {
+	queue := audioQueue
+	if l.stream.track.Codec.Video() {
+		if queue = videoQueue; unit.Key {
+			*running |= 1 << unit.Track
 		}
-		if running&(1<<unit.Track) == 0 {
-			continue
+		if *running&(1<<unit.Track) == 0 {
+			return
 		}
-		packets := l.pack(unit, l.stream.pack(unit.Data))
-		if !s.sender.route.number(unit, packets) {
-			running &^= 1 << unit.Track
-			continue
-		}
-		s.pacer.put(videoQueue, packets...)
-		s.pacer.wait(ctx)
+	}
+	packets := l.pack(unit, l.stream.pack(unit.Data))
+	if s.sender.route.number(unit, packets) {
+		s.pacer.put(queue, packets...)
+	} else if queue == videoQueue {
+		*running &^= 1 << unit.Track
 	}
 }
 
