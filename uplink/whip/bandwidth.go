@@ -22,7 +22,7 @@ const (
 	drainFactor   = 1.0                    // of the estimate, while a queue stands on the way
 	drainTime     = time.Second            // in which the pacer's queue shall become empty
 	paceLimit     = 3                      // of the tracks' bitrate: an estimate far above it was never put to the test
-	packOverhead  = 0.04                   // of the video's RTP rate: headers and fragments
+	packOverhead  = 0.04                   // of the RTP rate: headers and fragments
 	pictureTime   = 50 * time.Millisecond  // that a picture may wait in the pacer
 	assumedVideo  = 2_500_000              // bit/s of tracks that do not say theirs
 	assumedAudio  = 128_000
@@ -165,39 +165,37 @@ func (b *bandwidth) watch(ctx context.Context, p *pacer, count *counters, tell f
 			continue
 		}
 		backlog := p.setRate(b.pace(e), e.fill)
-		if video := s.video(now, e.rate, backlog, count.audioBytes.Load(), count.rtxBytes.Load()); video != 0 {
-			tell(media.Feedback{Bitrate: max(video, b.limits.Min/2)})
+		if left := s.left(now, e.rate, backlog, count.rtxBytes.Load()); left != 0 {
+			tell(media.Feedback{Bitrate: max(left, b.limits.Min/2)})
 		}
 	}
 }
 
-// A share finds what an estimate leaves to the video encoder, and decides when that is news.
+// A share finds what an estimate leaves to the encoders, and decides when that is news.
 type share struct {
-	audio, rtx   rate
+	rtx          rate
 	told         int
 	toldAt, seen time.Time
 }
 
-// video returns the video encoder's share in bit/s, or 0 when there is nothing to tell: it differs by less than 2 %, and was
-// told less than a second ago. backlog is what waits in the pacer, in bit.
-func (s *share) video(now time.Time, estimate, backlog int, audioBytes, rtxBytes uint64) int {
+// left returns what sound and video may have together in bit/s, or 0 when there is nothing to tell: it differs by less than 2 %,
+// and was told less than a second ago. backlog is what waits in the pacer, in bit.
+func (s *share) left(now time.Time, estimate, backlog int, rtxBytes uint64) int {
 	if !s.seen.IsZero() {
-		dt := now.Sub(s.seen)
-		s.audio.add(audioBytes, dt)
-		s.rtx.add(rtxBytes, dt)
+		s.rtx.add(rtxBytes, now.Sub(s.seen))
 	} else {
-		s.audio.last, s.rtx.last = audioBytes, rtxBytes
+		s.rtx.last = rtxBytes
 	}
 	s.seen = now
-	left := float64(estimate) - s.audio.value - min(s.rtx.value, float64(estimate)/2)
+	left := float64(estimate) - min(s.rtx.value, float64(estimate)/2)
 	left -= min(max(0, float64(backlog)/drainTime.Seconds()-float64(estimate)*pictureTime.Seconds()), left/2) // a picture is none
-	video := max(int(left*(1-packOverhead)), 1)
-	near := s.told-video <= s.told/50 && video-s.told <= s.told/50
+	both := max(int(left*(1-packOverhead)), 1)
+	near := s.told-both <= s.told/50 && both-s.told <= s.told/50
 	if near && now.Sub(s.toldAt) < repeatEvery {
 		return 0
 	}
-	s.told, s.toldAt = video, now
-	return video
+	s.told, s.toldAt = both, now
+	return both
 }
 
 // A rate is the smoothed bit/s of a byte counter.

@@ -36,3 +36,15 @@ func TestPathIsNotStarved(t *testing.T) {
 		t.Errorf("%d bit/s into a queue", got)
 	}
 }
+
+// What is left is for sound and video: whoever divides it knows the sound.
+func TestShareLeavesTheSoundIn(t *testing.T) {
+	var s share
+	now := time.Now()
+	if got := s.left(now, 1_000_000, 0, 0); got != 960_000 {
+		t.Errorf("%d bit/s", got)
+	}
+	if got := s.left(now.Add(time.Second), 1_000_000, 0, 25_000); got != 768_000 {
+		t.Errorf("%d bit/s beside repeats", got)
+	}
+}

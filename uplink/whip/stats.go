@@ -21,7 +21,7 @@ type Detail struct {
 // counters are what a Detail is read from.
 type counters struct {
 	packets, bytes, retransmitted, nacks, plis, dropped, restarts atomic.Uint64
-	audioBytes, rtxBytes                                          atomic.Uint64
+	rtxBytes                                                      atomic.Uint64
 
 	mu      sync.Mutex
 	current Detail // of the session; the counters are above
@@ -43,13 +43,9 @@ func (c *counters) sent(pkt *packet, size, n int, err error) {
 	}
 	c.packets.Add(1)
 	c.bytes.Add(uint64(size))
-	switch {
-	case pkt.filler:
-	case pkt.resend:
+	if pkt.resend && !pkt.filler {
 		c.retransmitted.Add(1)
 		c.rtxBytes.Add(uint64(size))
-	case pkt.lane.stream.track.Codec.Audio():
-		c.audioBytes.Add(uint64(size))
 	}
 }
 
