@@ -85,7 +85,8 @@ type Audio struct {
 	Reason  string  `json:"reason,omitempty"`
 	Format  string  `json:"format,omitempty"`
 	Codec   string  `json:"codec,omitempty"`
-	Bitrate float64 `json:"bitrate"` // bit/s, measured
+	Bitrate float64 `json:"bitrate"`          // bit/s, measured
+	Passed  bool    `json:"passed,omitempty"` // it is what a coded source for pictures brings: it has no levels
 
 	Inputs   []Level `json:"inputs"`  // of the source's channels
 	Outputs  []Level `json:"outputs"` // of what is coded: left and right

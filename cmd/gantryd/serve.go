@@ -270,7 +270,7 @@ func (b *box) Status() webui.Status {
 }
 
 func showAudio(a pipeline.AudioStatus) webui.Audio {
-	out := webui.Audio{Name: a.Name, Reason: a.Reason, Codec: words(a.Codecs), Bitrate: a.Bitrate, Inputs: levels(a.Levels.In),
+	out := webui.Audio{Name: a.Name, Reason: a.Reason, Codec: words(a.Codecs), Bitrate: a.Bitrate, Passed: a.Passed, Inputs: levels(a.Levels.In),
 		Outputs: levels(a.Levels.Out), Clipped: a.Levels.Clipped, Silence: a.Levels.Silence.Seconds(), Drift: a.Clock.Drift,
 		Offset: a.Clock.Offset.Seconds(), Overruns: a.Clock.Overruns}
 	if a.Format.Rate != 0 {

@@ -180,6 +180,7 @@ func (c *capture) stand(f *media.Frame, cut bool) func() {
 	c.shown.drawn = f.PTS
 	direct := c.pass.dark()
 	return func() {
+		c.pass.silence(f.PTS)
 		every, some := c.split.feedback.keys(f.PTS, cut)
 		if direct {
 			c.pass.slot.put(f.Retain(), every || slices.Contains(some, sourceRID))

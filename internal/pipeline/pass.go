@@ -45,6 +45,10 @@ type passing struct {
 	size int // bytes in gop
 	stat passStat
 	out  meter // of the source's pictures
+
+	sounds []media.Track // that the source's sound can be had as
+	quiet  map[media.Codec]quiet
+	heard  meter // of its sound as it comes
 }
 
 // passStat is what others may know.
@@ -96,7 +100,11 @@ func (p *passing) begin(coded *Coded, tracks []media.Track) (*codedRun, error) {
 	p.stat.codec = codec
 	p.mu.Unlock()
 	if coded.Sound {
-		p.tracks.setAudio(r.sounds())
+		sounds := r.sounds()
+		p.tracks.setAudio(sounds)
+		p.mu.Lock()
+		p.sounds = sounds
+		p.mu.Unlock()
 	}
 	return r, nil
 }
@@ -227,7 +235,7 @@ func (p *passing) hear(r *codedRun, pkt *media.Packet) {
 	moved := *pkt
 	moved.PTS, moved.DTS = pkt.PTS+r.shift, pkt.DTS+r.shift
 	own := r.tracks[r.sound].Codec
-	p.fanout.push(&moved, own)
+	p.sing(&moved, own)
 	if r.coded.Transcode == nil {
 		return
 	}
@@ -252,7 +260,7 @@ func (p *passing) hear(r *codedRun, pkt *media.Packet) {
 		r.voice = t
 	}
 	for _, out := range r.voice.Convert(nil, &moved) {
-		p.fanout.push(out, other)
+		p.sing(out, other)
 	}
 }
 
@@ -263,6 +271,8 @@ func (p *passing) stop() {
 	p.health.Clear(audioDown, "input")
 	p.mu.Lock()
 	p.live, p.stat = false, passStat{packets: p.stat.packets}
+	p.sounds = nil
+	clear(p.quiet)
 	p.mu.Unlock()
 	p.tracks.forgetPass()
 }

@@ -40,7 +40,7 @@ func New(spec Spec, slate Slate, set *health.Set, log *slog.Logger) *Session {
 	s := &Session{log: log, feedback: newFeedback(), tracks: newTracks()}
 	s.split = newSplitter(s.feedback)
 	s.fanout = newFanout(s.feedback)
-	s.pass = &passing{log: log, health: set, fanout: s.fanout, tracks: s.tracks, slot: newSlot(), standIn: newSetting(Encoder{})}
+	s.pass = &passing{log: log, health: set, fanout: s.fanout, tracks: s.tracks, slot: newSlot(), standIn: newSetting(Encoder{}), quiet: map[media.Codec]quiet{}}
 	s.capture = &capture{log: log, health: set, setting: newSetting(spec.Video), split: s.split, slate: slate, wake: make(chan struct{}, 1),
 		pass: s.pass, tracks: s.tracks}
 	s.audio = &audio{log: log, health: set, setting: newSetting(spec.Audio), fanout: s.fanout, tracks: s.tracks}

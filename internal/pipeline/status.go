@@ -46,6 +46,7 @@ type AudioStatus struct {
 	Reason  string // why there is none
 	Levels  Levels
 	Clock   device.SoundStats // of the source
+	Passed  bool              // it is what the source for pictures brings: nothing is measured but its bitrate
 }
 
 // EncoderStatus is the encoder for pictures.
@@ -93,6 +94,9 @@ type UplinkStatus struct {
 func (s *Session) Status() Status {
 	now := clock.Now()
 	st := Status{Video: s.capture.status(now), Audio: s.audio.status(now), Encoder: s.encode.status(now, s.feedback), Uplinks: s.uplinks.status()}
+	if sound, _ := s.audio.setting.get(); sound.Coded {
+		st.Audio = s.pass.sound(st.Video.Name, now)
+	}
 	for _, e := range s.renditions.all() {
 		st.Renditions = append(st.Renditions, e.status(now, s.feedback))
 	}

@@ -71,8 +71,8 @@ function meters(levels) {
 }
 
 function showAudio(a) {
-  state("audio", !a.name ? "None" : a.reason || (a.bitrate ? "Signal" : "Waiting"), !a.name ? "" : a.reason ? "bad" : a.bitrate ? "good" : "warn");
-  facts("audio", a.name ? [["Source", a.name], ["Format", a.format], ["Codec", a.codec], ["Bitrate", a.bitrate && bits(a.bitrate)],
+  state("audio", !a.name ? "None" : a.reason || (!a.bitrate ? "Waiting" : a.passed ? "Passed through" : "Signal"), !a.name ? "" : a.reason ? "bad" : a.bitrate ? "good" : "warn");
+  facts("audio", a.name ? [["Source", a.name], ["Format", a.format], [a.passed ? "Sent as" : "Codec", a.codec], ["Bitrate", a.bitrate && bits(a.bitrate)],
     ["Input level", meters(a.inputs)], ["Output level", meters(a.outputs)], ["Clock drift", a.drift && a.drift.toFixed(1) + " ppm"],
     ["Silence", a.silence && a.silence.toFixed(1) + " s"], ["Overruns", a.overruns]] : []);
 }
