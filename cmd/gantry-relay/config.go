@@ -205,12 +205,12 @@ func (c Config) Validate() error {
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("tls-cert: a certificate and a key belong together: set tls-cert and tls-key, or neither"))
 	}
-	names := map[string]bool{}
 	for i, p := range c.Pull {
-		if names[p.Name] {
-			errs = append(errs, fmt.Errorf("pull[%d].name: %q is used twice", i, p.Name))
+		if slices.ContainsFunc(c.Pull[:i], func(o pull.Config) bool {
+			return o.Name == p.Name && (o.Layer == p.Layer || o.Layer == "" || p.Layer == "")
+		}) {
+			errs = append(errs, fmt.Errorf("pull[%d].name: %q is used twice; layers of one stream have each its own simulcastId", i, p.Name))
 		}
-		names[p.Name] = true
 	}
 	for i, d := range c.Restream {
 		if _, _, err := openUplink(slog.New(slog.DiscardHandler))(d); err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,7 +73,7 @@ func openPorts(cfg Config, secure *tls.Config, hub *relay.Hub, policy *access.Po
 	})
 	for _, c := range cfg.Pull {
 		p.pull = append(p.pull, func(ctx context.Context) error {
-			return supervise.Keep(ctx, log, supervise.Backoff{Max: 30 * time.Second, Jitter: 0.2}, "pull "+c.Name, func(ctx context.Context) error {
+			return supervise.Keep(ctx, log, supervise.Backoff{Max: 30 * time.Second, Jitter: 0.2}, strings.TrimSpace("pull "+c.Name+" "+c.Layer), func(ctx context.Context) error {
 				return pull.Run(ctx, c, hub, log)
 			})
 		})

@@ -7,7 +7,6 @@ package rtsp
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -20,6 +19,7 @@ import (
 	"github.com/bluenviron/gortsplib/v5/pkg/liberrors"
 
 	"gantry/device"
+	"gantry/internal/proto/pin"
 	"gantry/internal/secret"
 	"gantry/media"
 )
@@ -35,7 +35,8 @@ type Config struct {
 	User      string        `yaml:"user"`      // for basic or digest authentication, as the server asks
 	Password  secret.String `yaml:"password"`  //
 	Transport string        `yaml:"transport"` // tcp, udp, or auto: udp, and tcp where no packet comes
-	Insecure  bool          `yaml:"insecure"`  // take any certificate
+	// Fingerprint is the SHA-256 of the server's certificate, for one that no authority vouches for; "" asks the authorities.
+	Fingerprint string `yaml:"fingerprint"`
 }
 
 // Default returns TCP: no camera is too old for it, and no packet is lost.
@@ -56,6 +57,9 @@ func (c Config) Validate() error {
 	}
 	if c.Transport != "tcp" && c.Transport != "udp" && c.Transport != "auto" {
 		errs = append(errs, fmt.Errorf("transport: %q is not one of tcp, udp, auto", c.Transport))
+	}
+	if err := pin.Validate(c.Fingerprint); err != nil {
+		errs = append(errs, fmt.Errorf("fingerprint: %w", err))
 	}
 	if c.User == "" && c.Password != "" {
 		errs = append(errs, errors.New("user: is missing, and there is a password"))
@@ -98,9 +102,13 @@ func (s *Source) Start(ctx context.Context) ([]media.Track, error) {
 	if s.config.User != "" {
 		u.User = url.UserPassword(s.config.User, s.config.Password.Reveal())
 	}
+	trust, err := pin.Client(s.config.Fingerprint)
+	if err != nil {
+		return nil, fmt.Errorf("fingerprint: %w", err)
+	}
 	c := &gortsplib.Client{Scheme: u.Scheme, Host: u.Host, ReadTimeout: answerLimit, WriteTimeout: answerLimit, UserAgent: "gantry",
 		OnPacketsLost: func(uint64) {}, OnDecodeError: func(error) {}, // the decoders see gaps themselves
-		TLSConfig: &tls.Config{InsecureSkipVerify: s.config.Insecure, MinVersion: tls.VersionTLS12}}
+		TLSConfig: trust}
 	if p, ok := map[string]gortsplib.Protocol{"tcp": gortsplib.ProtocolTCP, "udp": gortsplib.ProtocolUDP}[s.config.Transport]; ok {
 		c.Protocol = &p
 	}
@@ -115,7 +123,7 @@ func (s *Source) Start(ctx context.Context) ([]media.Track, error) {
 	}
 	if err != nil {
 		c.Close()
-		return nil, fmt.Errorf("play %s: %w", s.config.URL, explain(err))
+		return nil, fmt.Errorf("play %s: %w", s.config.URL, explain(pin.Explain(err)))
 	}
 	go func() {
 		defer close(run.done)

@@ -156,6 +156,7 @@ func TestConfig(t *testing.T) {
 		"url: want rtsp://":              {URL: "http://x/", Transport: "tcp"},
 		"url: has a user name":           {URL: "rtsp://u:p@x/", Transport: "tcp"},
 		"transport: \"quic\" is not one": {URL: "rtsp://x/", Transport: "quic"},
+		"fingerprint: want the SHA-256":  {URL: "rtsps://x/", Transport: "tcp", Fingerprint: "ab:cd"},
 		"user: is missing":               {URL: "rtsp://x/", Transport: "tcp", Password: "p"},
 	} {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), want) {

@@ -104,12 +104,17 @@ var ErrLayer = errors.New("simulcastId: want 1 to 16 letters and digits")
 func Describe(p *relay.Publisher, said url.Values) error {
 	p.Priority, _ = strconv.Atoi(said.Get("priority"))
 	p.Layer = said.Get("simulcastId")
-	if len(p.Layer) > 16 || strings.ContainsFunc(p.Layer, func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
-	}) {
+	if !ValidLayer(p.Layer) {
 		return ErrLayer
 	}
 	return nil
+}
+
+// ValidLayer tells whether a layer may have this name; "" is none.
+func ValidLayer(id string) bool {
+	return len(id) <= 16 && !strings.ContainsFunc(id, func(r rune) bool {
+		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z')
+	})
 }
 
 // Done is closed when the Hub has ended the publication; Err then says why.

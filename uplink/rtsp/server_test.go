@@ -163,10 +163,19 @@ func TestRTSPS(t *testing.T) {
 	}
 	mine := device.Default()
 	mine.URL = "rtsps://" + c.Addr + "/live"
-	if _, err := device.New(mine).Start(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
-		t.Errorf("a certificate of nobody: %v", err)
+	_, err := device.New(mine).Start(t.Context())
+	if err == nil {
+		t.Fatal("a certificate of nobody was taken")
 	}
-	mine.Insecure = true
+	_, told, ok := strings.Cut(err.Error(), "set fingerprint: ")
+	if !ok {
+		t.Fatal(err)
+	}
+	mine.Fingerprint = strings.Repeat("ab", 32)
+	if _, err := device.New(mine).Start(t.Context()); err == nil || !strings.Contains(err.Error(), "its fingerprint is "+told) {
+		t.Errorf("another certificate: %v", err)
+	}
+	mine.Fingerprint = told
 	player := device.New(mine)
 	defer player.Close()
 	tracks, err := player.Start(t.Context())

@@ -17,6 +17,7 @@ import (
 
 	gosrt "github.com/datarhei/gosrt"
 
+	"gantry/internal/proto/pin"
 	"gantry/internal/proto/srt"
 	"gantry/internal/secret"
 	"gantry/relay"
@@ -29,6 +30,10 @@ type Config struct {
 	// URL is rtsp://[USER:PASSWORD@]HOST[:554]/PATH, rtsps://…, or srt://HOST:PORT with the parameters streamid,
 	// passphrase and latency (in ms).
 	URL secret.String `yaml:"url"`
+	// Layer is which layer of the stream this is, where several sources send one picture at several bitrates.
+	Layer string `yaml:"simulcastId"`
+	// Fingerprint is the SHA-256 of an rtsps server's certificate, for one that no authority vouches for; "" asks the authorities.
+	Fingerprint string `yaml:"fingerprint"`
 }
 
 // Validate names the key that is wrong.
@@ -52,6 +57,15 @@ func (c Config) Validate() error {
 	default:
 		return fmt.Errorf("url: want rtsp://, rtsps:// or srt://, got %q", u.Scheme)
 	}
+	if c.Fingerprint != "" && u.Scheme != "rtsps" {
+		return errors.New("fingerprint: is for rtsps:// alone")
+	}
+	if err := pin.Validate(c.Fingerprint); err != nil {
+		return fmt.Errorf("fingerprint: %w", err)
+	}
+	if !ingest.ValidLayer(c.Layer) {
+		return ingest.ErrLayer
+	}
 	if u.Hostname() == "" {
 		return errors.New("url: it names no host")
 	}
@@ -65,9 +79,9 @@ func Run(ctx context.Context, c Config, hub *relay.Hub, log *slog.Logger) error 
 		return errors.New("the URL cannot be read")
 	}
 	if u.Scheme == "srt" {
-		err = runSRT(ctx, c.Name, u, hub, log)
+		err = runSRT(ctx, c, u, hub, log)
 	} else {
-		err = runRTSP(ctx, c.Name, u, hub, log)
+		err = runRTSP(ctx, c, u, hub, log)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -100,7 +114,7 @@ func srtConfig(u *url.URL) (gosrt.Config, error) {
 	return c, nil
 }
 
-func runSRT(ctx context.Context, name string, u *url.URL, hub *relay.Hub, log *slog.Logger) error {
+func runSRT(ctx context.Context, c Config, u *url.URL, hub *relay.Hub, log *slog.Logger) error {
 	cfg, err := srtConfig(u)
 	if err != nil {
 		return err
@@ -111,8 +125,8 @@ func runSRT(ctx context.Context, name string, u *url.URL, hub *relay.Hub, log *s
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	p := relay.Publisher{Protocol: "srt", Remote: u.Host}
-	return ingest.ReadTS(conn, hub, name, p, log)
+	p := relay.Publisher{Protocol: "srt", Remote: u.Host, Layer: c.Layer}
+	return ingest.ReadTS(conn, hub, c.Name, p, log)
 }
 
 // host returns u's host and port, with the scheme's port where it has none.

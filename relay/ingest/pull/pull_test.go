@@ -5,17 +5,15 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -121,14 +119,14 @@ func ffmpeg(t *testing.T, output ...string) {
 }
 
 // receive pulls and checks that pictures and sound come on time.
-func receive(t *testing.T, address string) {
+func receive(t *testing.T, c Config) {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hub := relay.NewHub(relay.Default(), log)
 	defer hub.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	ended := make(chan error, 1)
-	go func() { ended <- Run(ctx, Config{Name: "cam", URL: secret.String(address)}, hub, log) }()
+	go func() { ended <- Run(ctx, c, hub, log) }()
 	defer func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -143,7 +141,7 @@ func receive(t *testing.T, address string) {
 	})
 	defer sub.Close()
 	tracks := sub.Tracks()
-	if len(tracks) != 2 || tracks[0].Codec != media.H264 || tracks[0].Width != 320 || tracks[1].Codec != media.AAC {
+	if len(tracks) != 2 || tracks[0].RID != c.Layer || tracks[0].Codec != media.H264 || tracks[0].Width != 320 || tracks[1].Codec != media.AAC {
 		t.Fatalf("tracks %+v", tracks)
 	}
 	var last [2]time.Duration
@@ -178,7 +176,7 @@ func TestRTSP(t *testing.T) {
 	}
 	defer c.server.Close()
 	ffmpeg(t, "-rtsp_transport", "tcp", "-f", "rtsp", "rtsp://"+addr+"/live")
-	receive(t, "rtsp://admin:pass%20word@"+addr+"/live")
+	receive(t, Config{Name: "cam", URL: secret.String("rtsp://admin:pass%20word@" + addr + "/live")})
 
 	err := Run(t.Context(), Config{Name: "cam", URL: secret.String("rtsp://admin:wrong-one@" + addr + "/live")}, relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
 	if err == nil || strings.Contains(err.Error(), "wrong-one") {
@@ -188,24 +186,19 @@ func TestRTSP(t *testing.T) {
 	c.current().Close()
 }
 
-// certificate is one for 127.0.0.1 that this process takes for good.
-func certificate(t *testing.T) *tls.Config {
+// certificate is one of the camera's own making, and its fingerprint.
+func certificate(t *testing.T) (*tls.Config, string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(t.TempDir(), "roots.pem")
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("SSL_CERT_FILE", file) // read at the first check of a certificate, which is this test's
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, fmt.Sprintf("%x", sha256.Sum256(der))
 }
 
 // What FFmpeg records to a camera is fetched over UDP, and over TLS.
@@ -217,8 +210,9 @@ func TestRTSPTransports(t *testing.T) {
 		t.Run(c.scheme, func(t *testing.T) {
 			cam := &camera{stream: make(chan *gortsplib.ServerStream, 1)}
 			cam.server = &gortsplib.Server{Handler: cam, AuthMethods: []auth.VerifyMethod{auth.VerifyMethodDigestMD5}}
+			config := Config{Name: "cam"}
 			if c.scheme == "rtsps" {
-				cam.server.TLSConfig = certificate(t)
+				cam.server.TLSConfig, config.Fingerprint = certificate(t)
 			}
 			var err error
 			for range 5 { // the pair of ports must be free, the first of them even
@@ -244,7 +238,18 @@ func TestRTSPTransports(t *testing.T) {
 			defer record.server.Close()
 			// A server that encrypts (SRTP) has no room in what it sends for packets that fill it.
 			ffmpeg(t, "-rtsp_transport", "tcp", "-pkt_size", "1200", "-f", "rtsp", "rtsp://"+record.server.RTSPAddress+"/live")
-			receive(t, c.scheme+"://admin:pass%20word@"+cam.server.RTSPAddress+"/live")
+			config.URL = secret.String(c.scheme + "://admin:pass%20word@" + cam.server.RTSPAddress + "/live")
+			receive(t, config)
+			for fingerprint, want := range map[string]string{"": "set fingerprint: ", strings.Repeat("ab", 32): "its fingerprint is "} {
+				stranger := config
+				if stranger.Fingerprint = fingerprint; c.scheme != "rtsps" {
+					continue
+				}
+				err := Run(t.Context(), stranger, nil, slog.New(slog.DiscardHandler))
+				if err == nil || !strings.Contains(strings.ToLower(strings.ReplaceAll(err.Error(), ":", "")), strings.ReplaceAll(want, ":", "")+config.Fingerprint) {
+					t.Errorf("fingerprint %q: %v", fingerprint, err)
+				}
+			}
 			if got, ok := cam.played.Load().(gortsplib.SessionTransport); !ok || got.Protocol != c.want {
 				t.Errorf("it came by %+v", got)
 			}
@@ -262,7 +267,7 @@ func TestSRT(t *testing.T) {
 	if err := Run(t.Context(), Config{Name: "cam", URL: secret.String("srt://" + addr + "?passphrase=another-horse")}, hub, log); err == nil || strings.Contains(err.Error(), "another-horse") {
 		t.Errorf("a wrong passphrase: %v", err)
 	}
-	receive(t, "srt://"+addr+"?passphrase=correct-horse")
+	receive(t, Config{Name: "cam", URL: secret.String("srt://" + addr + "?passphrase=correct-horse"), Layer: "hi"})
 }
 
 func TestValidate(t *testing.T) {
@@ -285,8 +290,15 @@ func TestValidate(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if (Config{Name: "../x", URL: "rtsp://camera"}).Validate() == nil {
-		t.Error("a bad name")
+	for _, c := range []Config{
+		{Name: "../x", URL: "rtsp://camera"},
+		{Name: "cam", URL: "rtsp://camera", Layer: "a b"},
+		{Name: "cam", URL: "rtsps://camera", Fingerprint: "ab:cd"},
+		{Name: "cam", URL: "rtsp://camera", Fingerprint: strings.Repeat("ab", 32)},
+	} {
+		if c.Validate() == nil {
+			t.Errorf("%+v is valid", c)
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/h265"
 	"github.com/pion/rtp"
 
+	"gantry/internal/proto/pin"
 	"gantry/media"
 	"gantry/relay"
 	"gantry/relay/ingest"
@@ -36,14 +37,18 @@ type rtspSource struct {
 	feed *ingest.Feed
 }
 
-func runRTSP(ctx context.Context, name string, u *url.URL, hub *relay.Hub, log *slog.Logger) error {
+func runRTSP(ctx context.Context, c Config, u *url.URL, hub *relay.Hub, log *slog.Logger) error {
 	address, err := base.ParseURL(u.String())
 	if err != nil {
 		return errors.New("the URL cannot be read")
 	}
+	trust, err := pin.Client(c.Fingerprint)
+	if err != nil {
+		return fmt.Errorf("fingerprint: %w", err)
+	}
 	s := &rtspSource{heads: map[int][][]byte{}}
-	s.client = &gortsplib.Client{Scheme: address.Scheme, Host: host(u), ReadTimeout: 10 * time.Second, UserAgent: "gantry-relay",
-		OnTransportSwitch: func(err error) { log.Info("RTSP goes over TCP", "stream", name, "reason", err) },
+	s.client = &gortsplib.Client{Scheme: address.Scheme, Host: host(u), ReadTimeout: 10 * time.Second, UserAgent: "gantry-relay", TLSConfig: trust,
+		OnTransportSwitch: func(err error) { log.Info("RTSP goes over TCP", "stream", c.Name, "reason", err) },
 		OnDecodeError: func(err error) {
 			s.do(func() { s.feed.Fault("rtsp", fmt.Sprintf("the RTSP source sends what cannot be read: %v", err)) })
 		},
@@ -63,10 +68,10 @@ func runRTSP(ctx context.Context, name string, u *url.URL, hub *relay.Hub, log *
 	defer context.AfterFunc(ctx, s.client.Close)()
 	desc, _, err := s.client.Describe(address)
 	if err != nil {
-		return fmt.Errorf("describe: %w", err)
+		return fmt.Errorf("describe: %w", pin.Explain(err))
 	}
 	for _, m := range desc.Medias {
-		s.choose(desc.BaseURL, m, log.With("stream", name))
+		s.choose(desc.BaseURL, m, log.With("stream", c.Name))
 	}
 	if len(s.tracks) == 0 {
 		return ErrNothingUsable
@@ -76,7 +81,7 @@ func runRTSP(ctx context.Context, name string, u *url.URL, hub *relay.Hub, log *
 			return fmt.Errorf("set up: %w", err)
 		}
 	}
-	feed, err := ingest.NewFeed(hub, name, relay.Publisher{Tracks: s.tracks, Protocol: "rtsp", Remote: host(u)})
+	feed, err := ingest.NewFeed(hub, c.Name, relay.Publisher{Tracks: s.tracks, Protocol: "rtsp", Remote: host(u), Layer: c.Layer})
 	if err != nil {
 		return err
 	}
