@@ -49,11 +49,9 @@ var rules = []rule{
 	{"internal/proto", []string{"internal/proto"}, implement},
 	{"internal/rtc", []string{"internal/rtc", "internal/proto"}, implement},
 	{"internal/recording", []string{}, implement},
-	{"internal/recording", []string{}, implement},
 	{"device/", []string{"=device", ".", "internal/v4l2", "internal/usb", "internal/proto"}, implement},
 	{"encoder/", []string{"=encoder", ".", "internal/v4l2"}, implement},
 	{"uplink/", []string{"=uplink", ".", "internal/proto"}, implement},
-	{"uplink/record", []string{"=uplink", ".", "internal/recording"}, implement},
 	{"uplink/record", []string{"=uplink", ".", "internal/recording"}, implement},
 	{"uplink/heal", []string{"=uplink", ".", "internal/recording"}, implement},
 	{"relay/access", []string{"."}, implement},
@@ -78,7 +76,6 @@ var rules = []rule{
 	{"internal/testkit/vivid", []string{"internal/v4l2"}, support},
 	{"internal/e2e", []string{"internal/testkit"}, support},
 	{"internal/bench", []string{"*"}, support},
-	{"internal/bench", []string{"internal/bench", "media"}, support},
 	{"internal/lint", nil, support},
 	{"scripts", []string{"internal/testkit"}, support},
 }
@@ -137,8 +134,15 @@ func sameImplementation(a, b string) bool {
 	return first(a) == first(b)
 }
 
-// The rules themselves: what they must allow and what they must not.
+// The rules themselves: what they must allow and what they must not, and each folder has one.
 func TestImportRules(t *testing.T) {
+	seen := map[string]bool{}
+	for _, r := range rules {
+		if seen[r.dir] {
+			t.Errorf("%s has two rules", r.dir)
+		}
+		seen[r.dir] = true
+	}
 	for _, c := range []struct {
 		from, to string
 		want     bool
