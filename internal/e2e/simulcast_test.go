@@ -71,7 +71,7 @@ renditions:
   - {name: mid, bitrate: 900k}
   - {name: low, width: 320, height: 180, bitrate: 300k}
 uplinks:
-  - {name: relay, adapt: false, simulcast: [mid, low], whip: {url: "%s/whip/layers"}}
+  - {name: relay, simulcast: [mid, low], whip: {url: "%s/whip/layers"}}
 `, base))
 	var got string
 	testkit.Eventually(t, 20*time.Second, "three layers and sound", func() bool {
