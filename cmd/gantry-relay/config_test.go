@@ -263,7 +263,7 @@ func TestCertificateIsReadAgain(t *testing.T) {
 
 // A relay that is told to stop does so at once, with an open connection and a request that never ends.
 func TestStops(t *testing.T) {
-	var log output
+	var log testkit.Buffer
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,30 +23,12 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// output is what a command under test writes; another goroutine reads it.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 var serving = regexp.MustCompile(`msg=serving http=(\S+) rtc=(\S+)`)
 
 // startRelay runs a relay at free ports until the test ends and returns its address.
 func startRelay(t *testing.T, args ...string) string {
 	t.Helper()
-	var log output
+	var log testkit.Buffer
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	args = append([]string{"--http", "127.0.0.1:0", "--rtc", "127.0.0.1:0", "--srt", ":0", "--rtmp", ":0", "--rtmps", ":0"}, args...)
@@ -116,7 +96,7 @@ func TestBrowserToBrowser(t *testing.T) {
 
 	// The frames that watch writes are frames to a decoder that is not ours.
 	out := filepath.Join(t.TempDir(), "seen.h264")
-	var said output
+	var said testkit.Buffer
 	if err := run(t.Context(), []string{"watch", base + "/whep/studio/cam", "--wait", "--token", "play-token-1", "--frames", "60", "--out", out, "--json"}, &said, os.Stderr); err != nil {
 		t.Fatalf("watch: %v\n%s", err, said.String())
 	}

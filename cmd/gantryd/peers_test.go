@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,33 +15,6 @@ import (
 	"gantry/encoder/libav"
 	"gantry/internal/testkit"
 )
-
-// nginx starts nginx with its RTMP module, which records each stream it gets into a file of the folder.
-func nginx(t *testing.T) (addr, folder string) {
-	t.Helper()
-	addr, folder = testkit.FreeTCP(t), t.TempDir()
-	if err := os.Chmod(folder, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	conf := filepath.Join(folder, "nginx.conf")
-	text := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
-load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
-events {}
-rtmp { server { listen %[2]s; application live { live on; record all; record_path %[1]s; } } }
-`, folder, addr)
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	testkit.StartCmd(t, exec.Command("/usr/sbin/nginx", "-c", conf, "-p", folder))
-	testkit.Eventually(t, 10*time.Second, "nginx listens", func() bool {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	return addr, folder
-}
 
 func writeConfig(t *testing.T, text string) string {
 	t.Helper()
@@ -75,7 +47,7 @@ func TestOtherReceivers(t *testing.T) {
 	folder := t.TempDir()
 	called, calling := filepath.Join(folder, "called.ts"), filepath.Join(folder, "calling.ts")
 	calls, listens := testkit.FreeTCP(t), testkit.FreeTCP(t)
-	tv, records := nginx(t)
+	tv, records := testkit.Nginx(t)
 	out, err := os.Create(called)
 	if err != nil {
 		t.Fatal(err)

@@ -1,14 +1,12 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +22,7 @@ func TestCaptureDeviceToChromium(t *testing.T) {
 	gantryd := testkit.Bin(t, "gantryd")
 	dir := t.TempDir()
 	var base string
-	var log lockedBuffer
+	var log testkit.Buffer
 	m, err := vm.Start(context.Background(), vm.Options{
 		Network: true,
 		Command: func(host, guest netip.Addr) []string {
@@ -84,21 +82,4 @@ uplinks:
 	}
 	fps := chromium.Eval[float64](p, player+".stats.video.fps")
 	t.Logf("%.1f pictures a second", fps)
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

@@ -1,7 +1,6 @@
 package testkit
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -72,7 +71,7 @@ type Process struct {
 	tb   testing.TB
 	name string
 	cmd  *exec.Cmd
-	log  logBuffer
+	log  Buffer
 	done chan struct{} // closed when the program has ended
 	err  error         // how it ended; read after done
 	want bool          // that it ends: it was stopped
@@ -236,21 +235,4 @@ func Output(tb testing.TB, path string, args ...string) string {
 		tb.Fatal(err)
 	}
 	return string(out)
-}
-
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

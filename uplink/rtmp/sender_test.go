@@ -1,7 +1,6 @@
 package rtmp_test
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -27,37 +26,9 @@ func run(t *testing.T, cfg rtmp.Config) <-chan error {
 	return testkit.NewProgramme(t, media.AAC).Send(t, rtmp.New(cfg, slog.New(slog.NewTextHandler(t.Output(), nil))))
 }
 
-// nginx starts nginx with its RTMP module, which records each stream it gets into a file of the folder.
-func nginx(t *testing.T) (addr, folder string) {
-	t.Helper()
-	addr, folder = testkit.FreeTCP(t), t.TempDir()
-	if err := os.Chmod(folder, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	conf := filepath.Join(folder, "nginx.conf")
-	text := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
-load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
-events {}
-rtmp { server { listen %[2]s; application live { live on; record all; record_path %[1]s; } } }
-`, folder, addr)
-	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("/usr/sbin/nginx", "-c", conf, "-p", folder)
-	testkit.StartCmd(t, cmd)
-	testkit.Eventually(t, 10*time.Second, "nginx listens", func() bool {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	return addr, folder
-}
-
 // TestNginxReceives publishes to nginx's RTMP module and looks at what it recorded.
 func TestNginxReceives(t *testing.T) {
-	addr, folder := nginx(t)
+	addr, folder := testkit.Nginx(t)
 	for _, c := range []struct {
 		name string
 		cfg  rtmp.Config

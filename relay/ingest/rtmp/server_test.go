@@ -12,11 +12,12 @@ import (
 	"math/big"
 	"net/url"
 	"os/exec"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
 	"gantry/internal/testkit"
+	"gantry/internal/testkit/ingesttest"
 	"gantry/media"
 	"gantry/relay"
 	"gantry/relay/ingest/rtmp"
@@ -44,26 +45,13 @@ func listen(t *testing.T, tlsConfig *tls.Config, authorize func(token, stream st
 	return hub, s.Addr().String()
 }
 
+// ffmpeg publishes in H.264, with AAC unless it is told otherwise.
 func ffmpeg(t *testing.T, to string, sound ...string) *exec.Cmd {
 	t.Helper()
 	if len(sound) == 0 {
 		sound = []string{"-c:a", "aac", "-b:a", "96k"}
 	}
-	cmd := exec.Command("ffmpeg", append(append([]string{"-hide_banner", "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
-		"-t", "20", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15"}, sound...), "-f", "flv", to)...)
-	out := &strings.Builder{}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log("ffmpeg:", out)
-		}
-	})
-	return cmd
+	return ingesttest.FFmpeg(t, slices.Concat(ingesttest.H264, sound, []string{"-f", "flv", to})...)
 }
 
 func authorize(token, stream string) error {
@@ -96,45 +84,7 @@ func TestPublishers(t *testing.T) {
 			}
 			hub, addr := listen(t, config, authorize)
 			ffmpeg(t, scheme+"://"+addr+"/live/demo?token=correct-token")
-			var sub *relay.Subscription
-			testkit.Eventually(t, 10*time.Second, "the stream is live", func() bool {
-				var err error
-				sub, err = hub.Subscribe("demo", relay.Want{Packing: media.RTP})
-				return err == nil
-			})
-			defer sub.Close()
-			tracks := sub.Tracks()
-			if len(tracks) != 2 || tracks[0].Codec != media.H264 || tracks[0].Width != 320 || tracks[1].Codec != media.AAC || tracks[1].ClockRate != 48000 {
-				t.Fatalf("tracks %+v", tracks)
-			}
-			frames, keys := 0, 0
-			var last time.Duration
-			lost := false
-			for frames < 45 {
-				packets, err := sub.Pull(t.Context(), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, p := range packets {
-					if p.Start && p.Key {
-						keys++
-					}
-					lost = lost || p.Lost // the test did not get the processor in time, and the Hub dropped to a key frame
-					if p.End {
-						frames++
-						if d := p.PTS - last; frames > 1 && !lost && (d < 30*time.Millisecond || d > 37*time.Millisecond) {
-							t.Errorf("frame %d comes %v after the one before", frames, d)
-						}
-						last, lost = p.PTS, false
-					}
-				}
-			}
-			if keys < 3 {
-				t.Errorf("%d key frames in 45 frames with a GOP of 15", keys)
-			}
-			if f := hub.Streams()[0].Publishers[0].Faults; len(f) > 0 {
-				t.Errorf("faults %v", f)
-			}
+			ingesttest.Steady(t, hub, ingesttest.Subscribe(t, hub, "demo", media.RTP))
 		})
 	}
 }
@@ -153,20 +103,7 @@ func TestRefused(t *testing.T) {
 	for _, path := range []string{"live/demo", "live/demo?token=wrong", "a/..b/../c?token=correct-token"} {
 		t.Run(path, func(t *testing.T) {
 			hub, addr := listen(t, nil, authorize)
-			ended := make(chan error, 1)
-			cmd := ffmpeg(t, "rtmp://"+addr+"/"+path)
-			go func() { ended <- cmd.Wait() }()
-			select {
-			case err := <-ended:
-				if err == nil {
-					t.Fatal("ffmpeg was let in")
-				}
-			case <-time.After(15 * time.Second):
-				t.Fatal("ffmpeg was not refused")
-			}
-			if len(hub.Streams()) != 0 {
-				t.Fatal(hub.Streams())
-			}
+			ingesttest.Refused(t, hub, ffmpeg(t, "rtmp://"+addr+"/"+path))
 		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"gantry/internal/secret"
 	"gantry/internal/testkit"
+	"gantry/internal/testkit/ingesttest"
 	"gantry/media"
 	"gantry/relay"
 	"gantry/relay/ingest/srt"
@@ -52,42 +53,13 @@ func listen(t *testing.T, cfg srt.Config, authorize func(token, stream string) e
 	return hub, s.Addr().String()
 }
 
-// ffmpeg publishes 20 s of picture and tone in real time and is killed with the test.
+// ffmpeg publishes, in H.264 for WebRTC unless it is told otherwise, with AAC.
 func ffmpeg(t *testing.T, addr, query string, encode ...string) *exec.Cmd {
 	t.Helper()
-	args := []string{"-hide_banner", "-loglevel", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
-		"-t", "20"}
 	if len(encode) == 0 {
-		encode = []string{"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15"}
+		encode = ingesttest.H264
 	}
-	args = append(append(args, encode...), "-c:a", "aac", "-b:a", "96k", "-f", "mpegts", fmt.Sprintf("srt://%s?%s", addr, query))
-	cmd := exec.Command("ffmpeg", args...)
-	out := &strings.Builder{}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log("ffmpeg:", out)
-		}
-	})
-	return cmd
-}
-
-// subscribe waits until the stream is live.
-func subscribe(t *testing.T, hub *relay.Hub, name string, want media.Packing) *relay.Subscription {
-	t.Helper()
-	var sub *relay.Subscription
-	testkit.Eventually(t, 10*time.Second, name+" is live", func() bool {
-		var err error
-		sub, err = hub.Subscribe(name, relay.Want{Packing: want})
-		return err == nil
-	})
-	t.Cleanup(func() { sub.Close() })
-	return sub
+	return ingesttest.FFmpeg(t, slices.Concat(encode, []string{"-c:a", "aac", "-b:a", "96k", "-f", "mpegts", fmt.Sprintf("srt://%s?%s", addr, query)})...)
 }
 
 func TestPublishers(t *testing.T) {
@@ -119,42 +91,7 @@ func TestPublishers(t *testing.T) {
 			if c.stream == "" {
 				c.stream = "demo"
 			}
-			sub := subscribe(t, hub, c.stream, media.RTP)
-			tracks := sub.Tracks()
-			if len(tracks) != 2 || tracks[0].Codec != media.H264 || tracks[0].Width != 320 || tracks[0].Height != 180 || tracks[1].Codec != media.AAC {
-				t.Fatalf("tracks %+v", tracks)
-			}
-			frames, keys := 0, 0
-			var last time.Duration
-			lost := false
-			for frames < 45 {
-				packets, err := sub.Pull(t.Context(), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, p := range packets {
-					if p.Start && frames == 0 && !p.Key {
-						t.Fatal("does not begin with a key frame")
-					}
-					lost = lost || p.Lost // the test did not get the processor in time, and the Hub dropped to a key frame
-					if p.End {
-						frames++
-						if d := p.PTS - last; frames > 1 && !lost && (d < 30*time.Millisecond || d > 37*time.Millisecond) {
-							t.Errorf("frame %d comes %v after the one before", frames, d)
-						}
-						last, lost = p.PTS, false
-					}
-					if p.Start && p.Key {
-						keys++
-					}
-				}
-			}
-			if keys < 3 {
-				t.Errorf("%d key frames in 45 frames with a GOP of 15", keys)
-			}
-			if f := hub.Streams()[0].Publishers[0].Faults; len(f) > 0 {
-				t.Errorf("faults %v", f)
-			}
+			ingesttest.Steady(t, hub, ingesttest.Subscribe(t, hub, c.stream, media.RTP))
 		})
 	}
 }
@@ -180,20 +117,7 @@ func TestRefused(t *testing.T) {
 			cfg := srt.Default()
 			cfg.Passphrase = c.cfg.Passphrase
 			hub, addr := listen(t, cfg, c.authorize)
-			ended := make(chan error, 1)
-			cmd := ffmpeg(t, addr, c.query+"&connect_timeout=2000")
-			go func() { ended <- cmd.Wait() }()
-			select {
-			case err := <-ended:
-				if err == nil {
-					t.Fatal("ffmpeg was let in")
-				}
-			case <-time.After(15 * time.Second):
-				t.Fatal("ffmpeg was not refused")
-			}
-			if len(hub.Streams()) != 0 {
-				t.Fatal(hub.Streams())
-			}
+			ingesttest.Refused(t, hub, ffmpeg(t, addr, c.query+"&connect_timeout=2000"))
 		})
 	}
 }
@@ -201,7 +125,7 @@ func TestRefused(t *testing.T) {
 func TestBFramesAreNamed(t *testing.T) {
 	hub, addr := listen(t, srt.Default(), nil)
 	ffmpeg(t, addr, "streamid=demo", "-c:v", "libx264", "-preset", "veryfast", "-bf", "2", "-g", "30")
-	subscribe(t, hub, "demo", media.AccessUnits)
+	ingesttest.Subscribe(t, hub, "demo", media.AccessUnits)
 	testkit.Eventually(t, 10*time.Second, "the fault is named", func() bool {
 		for _, f := range hub.Streams()[0].Publishers[0].Faults {
 			if f.Code == "b-frames" {
@@ -215,7 +139,7 @@ func TestBFramesAreNamed(t *testing.T) {
 func TestPublisherRestarts(t *testing.T) {
 	hub, addr := listen(t, srt.Default(), nil)
 	first := ffmpeg(t, addr, "streamid=demo")
-	sub := subscribe(t, hub, "demo", media.RTP)
+	sub := ingesttest.Subscribe(t, hub, "demo", media.RTP)
 	newest := time.Duration(0)
 	pull := func() {
 		packets, err := sub.Pull(t.Context(), nil)
