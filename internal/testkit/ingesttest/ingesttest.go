@@ -3,6 +3,7 @@
 package ingesttest
 
 import (
+	"context"
 	"os/exec"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ import (
 // H264 is how a publisher encodes for WebRTC, with a key frame every 15 pictures.
 var H264 = []string{"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15"}
 
-// FFmpeg starts ffmpeg, which encodes 20 s of picture, 320x180 at 30, and tone in real time as the arguments say. It is killed with the
+// FFmpeg starts ffmpeg, which encodes 20 s (-t) of picture, 320x180 at 30, and tone in real time as the arguments say. It is killed with the
 // test; what it said is shown when the test failed.
 func FFmpeg(tb testing.TB, args ...string) *exec.Cmd {
 	tb.Helper()
@@ -34,6 +35,21 @@ func FFmpeg(tb testing.TB, args ...string) *exec.Cmd {
 		}
 	})
 	return cmd
+}
+
+// Run runs a server until the test ends, which must return nil then. Ctx ends with it.
+func Run(tb testing.TB, server func(ctx context.Context) error) (ctx context.Context) {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- server(ctx) }()
+	tb.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			tb.Error(err)
+		}
+	})
+	return ctx
 }
 
 // Subscribe waits until the stream is live. The Subscription ends with the test.

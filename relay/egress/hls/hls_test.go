@@ -19,6 +19,7 @@ import (
 	"github.com/bluenviron/mediacommon/v2/pkg/codecs/av1"
 
 	"gantry/internal/testkit"
+	"gantry/internal/testkit/ingesttest"
 	"gantry/media"
 	"gantry/media/h264"
 	"gantry/relay"
@@ -33,28 +34,15 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func TestFFmpegPlays(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hub := relay.NewHub(relay.Default(), log)
-	defer hub.Close()
+	t.Cleanup(func() { hub.Close() })
 	cfg := srt.Default()
 	cfg.Addr = "127.0.0.1:0"
 	in, err := srt.Listen(cfg, hub, srt.Access{}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- in.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-	publisher := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000",
-		"-t", "40", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "30", "-c:a", "aac", "-f", "mpegts", fmt.Sprintf("srt://%v?streamid=studio/cam", in.Addr()))
-	if err := publisher.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = publisher.Process.Kill(); _ = publisher.Wait() }()
+	ingesttest.Run(t, in.Run)
+	ingesttest.FFmpeg(t, slices.Concat(ingesttest.H264, []string{"-t", "40", "-g", "30", "-c:a", "aac", "-f", "mpegts", fmt.Sprintf("srt://%v?streamid=studio/cam", in.Addr())})...)
 	testkit.Eventually(t, 10*time.Second, "the stream is live", func() bool { _, err := hub.Live("studio/cam"); return err == nil })
 
 	server := New(hub, func(token, _ string) error {

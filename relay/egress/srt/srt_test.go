@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"gantry/internal/testkit"
+	"gantry/internal/testkit/ingesttest"
 	"gantry/relay"
 	ingest "gantry/relay/ingest/srt"
 )
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 func TestCallersReceive(t *testing.T) {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hub := relay.NewHub(relay.Default(), log)
-	defer hub.Close()
+	t.Cleanup(func() { hub.Close() })
 	cfg := ingest.Default()
 	cfg.Addr, cfg.Passphrase = "127.0.0.1:0", "correct-horse"
 	server, err := ingest.Listen(cfg, hub, ingest.Access{
@@ -37,22 +39,9 @@ func TestCallersReceive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
+	ctx := ingesttest.Run(t, server.Run)
 	address := "srt://" + server.Addr().String() + "?passphrase=correct-horse&streamid="
-	publisher := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=30", "-f", "lavfi", "-i", "sine=frequency=440",
-		"-t", "40", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "60", "-c:a", "aac", "-f", "mpegts", address+"demo")
-	if err := publisher.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = publisher.Process.Kill(); _ = publisher.Wait() }()
+	ingesttest.FFmpeg(t, slices.Concat(ingesttest.H264, []string{"-t", "40", "-g", "60", "-c:a", "aac", "-f", "mpegts", address + "demo"})...)
 	testkit.Eventually(t, 10*time.Second, "the stream is live", func() bool { _, err := hub.Live("demo"); return err == nil })
 
 	file := filepath.Join(t.TempDir(), "seen.ts")

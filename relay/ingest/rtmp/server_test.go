@@ -1,7 +1,6 @@
 package rtmp_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -32,16 +31,8 @@ func listen(t *testing.T, tlsConfig *tls.Config, authorize func(token, stream st
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		hub.Close()
-	})
+	t.Cleanup(func() { hub.Close() })
+	ingesttest.Run(t, s.Run)
 	return hub, s.Addr().String()
 }
 

@@ -1,7 +1,6 @@
 package srt_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,16 +39,8 @@ func listen(t *testing.T, cfg srt.Config, authorize func(token, stream string) e
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-		hub.Close()
-	})
+	t.Cleanup(func() { hub.Close() })
+	ingesttest.Run(t, s.Run)
 	return hub, s.Addr().String()
 }
 
