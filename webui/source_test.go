@@ -72,7 +72,7 @@ func TestSourceAPI(t *testing.T) {
 	}
 }
 
-// A person chooses a camera on the page, and is told what is missing.
+// A person chooses a camera on the page, and is told beside the field what is missing.
 func TestChoosing(t *testing.T) {
 	box := chooser()
 	server := httptest.NewServer(Handler(box, nil))
@@ -82,7 +82,7 @@ func TestChoosing(t *testing.T) {
 	chromium.Eval[bool](page, `document.querySelector("#source").open = true`)
 	page.Wait(10*time.Second, `document.querySelector("#source [name=kind]").options.length === 5 && document.querySelector("#source [data-kind=rtsp]").hidden`, `document.querySelector("#source").outerHTML`)
 	chromium.Eval[bool](page, `const f = document.querySelector("#source form"); f.kind.value = "rtsp"; f.dispatchEvent(new Event("change")); f.elements["rtsp.transport"].value = "tcp"; f.requestSubmit(); true`)
-	page.Wait(10*time.Second, `/rtsp.url: is missing/.test(document.querySelector("#source output").textContent)`, `document.querySelector("#source output").textContent`)
+	page.Wait(10*time.Second, `document.querySelector("#source [name='rtsp.url'] + .bad")?.textContent === "is missing" && !document.querySelector("#source output").textContent`, `document.querySelector("#source").outerHTML`)
 	chromium.Eval[bool](page, `{ const f = document.querySelector("#source form"); f.elements["rtsp.url"].value = "rtsp://cam/1"; f.elements["rtsp.password"].value = "pass"; f.sound.checked = true; f.requestSubmit(); } true`)
 	page.Wait(10*time.Second, `document.querySelector("#source output").textContent === "In use." && document.querySelector("#source [name='rtsp.password']").value === ""`, `document.querySelector("#source output").textContent`)
 	got, _ := json.Marshal(box.Source())

@@ -108,7 +108,7 @@ function showUplink(u, now) {
   const dl = document.createElement("dl");
   const wait = u.next && (Date.parse(u.next) - now) / 1000;
   for (const [k, v] of [["Why", u.reason], ["Next try", wait > 0 && `in ${ago(wait)}`], ["Stands in for", u.state !== "standby" && u.backup_of],
-    ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs], ["Pictures", u.pictures],
+    ["To", u.sent.remote], ["Receivers", u.sent.peers > 1 && count(u.sent.peers)], ["Coded as", u.codecs], ["Pictures", u.codecs && u.pictures],
     ["Layers", u.layers?.length > 1 && u.layers.map((l) => (u.paused?.includes(l) ? `${l} (paused: no room)` : l)).join(", ")], ["Sent", u.bitrate && bits(u.bitrate)],
     ["Path carries", u.carries && bits(u.carries)], ["Round trip", u.sent.rtt && `${Math.round(u.sent.rtt * 1000)} ms`],
     ...(u.sent.paths ?? []).map((p) => [`By ${p.name}`, p.connected ? `${Math.round(p.rtt * 1000)} ms, ${(p.loss * 100).toFixed(1)} % lost` : "down"]),

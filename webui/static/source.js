@@ -4,7 +4,7 @@ const form = $("#source form"), said = $("#source output");
 const words = { testsrc: "Test picture", v4l2: "Capture device", rtsp: "Camera on the network (RTSP)", file: "Media file, in a loop", udp: "MPEG-TS over UDP" };
 
 function fit() {
-  for (const label of form.querySelectorAll("[data-kind]")) label.hidden = !label.dataset.kind.split(" ").includes(form.kind.value);
+  for (const e of form.querySelectorAll("[data-kind]")) e.hidden = !e.dataset.kind.split(" ").includes(form.kind.value);
 }
 
 const field = (name) => form.elements[name];
@@ -21,16 +21,42 @@ async function read() {
   fit();
 }
 
-form.addEventListener("change", fit);
+// complain puts what is wrong beside the fields that it is about, and returns the rest.
+function complain(text) {
+  form.querySelectorAll("label > .bad").forEach((e) => e.remove());
+  form.querySelectorAll("[aria-invalid]").forEach((e) => e.removeAttribute("aria-invalid"));
+  const rest = [];
+  for (const line of text.split("\n")) {
+    const [, key, words] = line.match(/video\.([a-z0-9]+\.[a-z]+): (.*)/) ?? [];
+    const input = key && field({ "v4l2.device": "v4l2", "file.path": "file" }[key] ?? key);
+    if (input) {
+      const e = document.createElement("span");
+      e.className = "bad";
+      e.textContent = words;
+      input.after(e);
+      input.setAttribute("aria-invalid", "true");
+    } else rest.push(line);
+  }
+  return rest.join("\n");
+}
+
+form.addEventListener("change", () => {
+  complain("");
+  said.textContent = "";
+  fit();
+});
 form.addEventListener("submit", async (e) => {
   e.preventDefault();
   const v = (name) => field(name).value.trim();
   const body = { kind: form.kind.value, sound: form.sound.checked, v4l2: v("v4l2"), file: v("file"), udp: { addr: v("udp.addr"), interface: v("udp.interface") },
     rtsp: { url: v("rtsp.url"), user: v("rtsp.user"), password: field("rtsp.password").value, transport: v("rtsp.transport") } };
+  complain("");
   said.textContent = "…";
+  said.className = "";
   try {
     const answer = await fetch("api/v1/source", { method: "PUT", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-    said.textContent = answer.ok ? "In use." : (await answer.text()).trim();
+    const wrong = answer.ok ? "" : complain((await answer.text()).trim());
+    said.textContent = answer.ok ? "In use." : wrong;
     said.className = answer.ok ? "good" : "bad";
     if (answer.ok) field("rtsp.password").value = "";
   } catch (err) {
