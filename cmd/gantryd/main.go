@@ -36,7 +36,11 @@ Flags:
     --pprof ADDR     serve Go profiles on this loopback host:port          (off)
     --version        print the version
 
-The file's uplinks are the destinations, over WHIP, SRT, RTMP, RTSP or UDP, or the disk; docs/destinations.md describes them. Each can be started and
+The file's video.source is the input: a test picture, a capture card, USB dongle or webcam, an RTSP camera, a file or MPEG-TS over UDP;
+docs/inputs.md describes them. What comes coded is passed through to the destinations that can have it so.
+
+The file's uplinks are the destinations, over WHIP, SRT, RTMP, RTSP or UDP, or the disk, or what heals a relay's recording;
+docs/destinations.md describes them. Each can be started and
 stopped on the page, or by POST to /api/v1/uplinks/NAME/start or stop there.
 
 Where encoder.backend is auto, each encoder for the codec codes 30 pictures of the input's size and rate at the start; the best
