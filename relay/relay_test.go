@@ -257,6 +257,34 @@ func TestWall(t *testing.T) {
 	}
 }
 
+// What the last publisher's media was captured at is known as long as somebody may have to read of it.
+func TestWallOfThePublisherBefore(t *testing.T) {
+	h := newHub(t)
+	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{h264}})
+	first := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
+	pub.Sync(0, 0, first)
+	pub.Write(picture(0, true))
+	pub.Write(picture(40, false))
+	sub := subscribe(t, h)
+	_ = pub.Close()
+	if got, ok := sub.Wall(0, 40*time.Millisecond); !ok || !got.Equal(first.Add(40*time.Millisecond)) {
+		t.Fatal("after its end:", got, ok)
+	}
+	pub = publish(t, h, relay.Publisher{Tracks: []media.Track{h264}})
+	second := first.Add(time.Hour)
+	pub.Sync(0, 0, second)
+	pub.Write(picture(0, true))
+	packets := append(pull(t, sub), pull(t, sub)...) // the cached ones, then the new
+	if len(packets) != 3 {
+		t.Fatal(len(packets), "packets")
+	}
+	for i, want := range []time.Time{first, first.Add(40 * time.Millisecond), second} {
+		if got, ok := sub.Wall(0, packets[i].PTS); !ok || !got.Equal(want) {
+			t.Errorf("packet %d: %v %v, want %v", i, got, ok, want)
+		}
+	}
+}
+
 func TestPackingIsConvertedOnceForAll(t *testing.T) {
 	h := newHub(t)
 	pub := publish(t, h, relay.Publisher{Tracks: []media.Track{{Codec: media.H264, ClockRate: 90000}}}) // access units

@@ -42,6 +42,26 @@ type timeline struct {
 	newest  time.Duration   // of all tracks
 	arrived time.Duration   // elapsed() when newest was written
 	begun   bool
+	origins []origin // whose the media is, oldest first: subscribers may have some of earlier publishers still to read
+}
+
+// keptOrigins is how many publishers back the media of a slow subscriber may be.
+const keptOrigins = 4
+
+// An origin is a publisher of a part of the timeline: of what comes after these PTS, by track.
+type origin struct {
+	pub   *Publication
+	after []time.Duration
+}
+
+// origin returns who published the media of a track at pts; nil before the first publisher.
+func (l *timeline) origin(track uint8, pts time.Duration) *Publication {
+	for i, o := range slices.Backward(l.origins) {
+		if i == 0 || int(track) < len(o.after) && pts > o.after[track] {
+			return o.pub
+		}
+	}
+	return nil
 }
 
 func newStream(h *Hub, name string) *Stream {
@@ -254,6 +274,7 @@ func (s *Stream) adopt(pub *Publication, p *media.Packet, now time.Duration) {
 	}
 	pub.mapped = mapped
 	s.line.begun = true
+	s.line.origins = append(s.line.origins[max(0, len(s.line.origins)+1-keptOrigins):], origin{pub, slices.Clone(s.line.last)})
 	for _, f := range s.forms {
 		f.restart(s.line.tracks)
 	}
@@ -286,6 +307,7 @@ func (s *Stream) remove(pub *Publication, err error) {
 	}
 	pub.err = err
 	close(pub.done)
+	pub.publisher.Feedback = nil // an origin outlives what served the publisher
 	s.pubs = slices.DeleteFunc(s.pubs, func(p *Publication) bool { return p == pub })
 	if s.chosen == pub {
 		s.chosen = nil

@@ -88,7 +88,7 @@ func (s *Subscription) Visible() bool {
 func (s *Subscription) Wall(track uint8, pts time.Duration) (time.Time, bool) {
 	s.stream.mu.Lock()
 	defer s.stream.mu.Unlock()
-	a := s.stream.active
+	a := s.stream.line.origin(track, pts)
 	if a == nil || a.wall == nil {
 		return time.Time{}, false
 	}
