@@ -355,7 +355,6 @@ func TestLossMatrix(t *testing.T) {
 		t.Skip("GANTRY_TEST_LINKS=matrix")
 	}
 	const measured = 8 * time.Second
-	type cell struct{ what, value string }
 	table := map[string]map[string]string{}
 	var columns []string
 	for _, rtt := range []time.Duration{20, 100, 200} {

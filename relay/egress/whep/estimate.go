@@ -86,12 +86,16 @@ func newEstimator(now time.Time) *estimator {
 	return &estimator{log: sendLog{ring: make([]sentPacket, sentKept), epoch: now}}
 }
 
-// isFeedback tells whether an RTCP packet is one of transport-wide feedback and nothing else, as browsers send it.
+// isFeedback tells whether an RTCP packet is one of transport-wide feedback and nothing else, as browsers send it. Most are
+// padded.
 func isFeedback(b []byte) bool {
-	return len(b) >= feedbackHeader && b[0] == 2<<6|rtcp.FormatTCC && b[1] == uint8(rtcp.TypeTransportSpecificFeedback) && len(b) == 4+4*int(binary.BigEndian.Uint16(b[2:]))
+	return len(b) >= feedbackHeader && b[0]&^padded == 2<<6|rtcp.FormatTCC && b[1] == uint8(rtcp.TypeTransportSpecificFeedback) && len(b) == 4+4*int(binary.BigEndian.Uint16(b[2:]))
 }
 
-const feedbackHeader = 20 // bytes
+const (
+	feedbackHeader = 20     // bytes
+	padded         = 1 << 5 // of an RTCP header's first byte: the last byte says how many at the end are none of it
+)
 
 // hear takes feedback that came now (§3.1 of the draft). It is read in place: some ten come from each viewer each second.
 func (e *estimator) hear(b []byte, now time.Time) {

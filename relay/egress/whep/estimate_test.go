@@ -291,13 +291,31 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-func FuzzFeedback(f *testing.F) {
+// threeCame is feedback on three packets, padded as three quarters of all are.
+func threeCame(tb testing.TB) []byte {
 	p := &rtcp.TransportLayerCC{PacketStatusCount: 3, PacketChunks: []rtcp.PacketStatusChunk{&rtcp.RunLengthChunk{PacketStatusSymbol: 1, RunLength: 3}},
 		RecvDeltas: []*rtcp.RecvDelta{{Type: 1, Delta: 250}, {Type: 1, Delta: 500}, {Type: 1, Delta: 0}}}
-	p.Header = rtcp.Header{Type: rtcp.TypeTransportSpecificFeedback, Count: rtcp.FormatTCC, Length: p.Len()/4 - 1}
-	if b, err := p.Marshal(); err == nil {
-		f.Add(b, uint16(3))
+	p.Header = rtcp.Header{Type: rtcp.TypeTransportSpecificFeedback, Count: rtcp.FormatTCC, Length: uint16(p.MarshalSize()/4 - 1), Padding: true}
+	b, err := p.Marshal()
+	if err != nil {
+		tb.Fatal(err)
 	}
+	return b
+}
+
+func TestHearsPaddedFeedback(t *testing.T) {
+	now := time.Unix(1000, 0)
+	e := newEstimator(now)
+	for range 3 {
+		e.log.number(now, 1000, false)
+	}
+	if e.hear(threeCame(t), now); e.told != 3 || e.lost != 0 {
+		t.Errorf("%d told of, %d lost", e.told, e.lost)
+	}
+}
+
+func FuzzFeedback(f *testing.F) {
+	f.Add(threeCame(f), uint16(3))
 	f.Add([]byte{0x8f, 205, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0, 0xff, 0xff, 1, 2}, uint16(2000))
 	f.Fuzz(func(t *testing.T, b []byte, sent uint16) {
 		now := time.Unix(1000, 0)
