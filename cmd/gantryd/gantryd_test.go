@@ -14,7 +14,6 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -171,24 +170,13 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return s.b.String() }
 
 // A daemon is serve in this process.
 type daemon struct {
 	t    *testing.T
 	file string
 	addr string
-	log  syncBuffer
+	log  testkit.Buffer
 }
 
 // startBox serves the configuration, with the page on a free port, until the test ends.

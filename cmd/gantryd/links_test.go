@@ -185,7 +185,7 @@ func startLinkBox(t *testing.T, here *netns.Namespace, uplink string) *linkBox {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log syncBuffer
+	var log testkit.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -244,7 +244,7 @@ func startLinkViewer(t *testing.T, there *netns.Namespace, url string) *gallery 
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log syncBuffer
+	var log testkit.Buffer
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
