@@ -170,7 +170,6 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-
 // A daemon is serve in this process.
 type daemon struct {
 	t    *testing.T
