@@ -203,15 +203,8 @@ func (c *capture) stream(ctx context.Context, src device.Source, name string) (n
 func (c *capture) deliver(f *media.Frame, lost uint32) {
 	cut := false
 	c.mu.Lock()
-	c.last = clock.Now()
-	if c.shown.slate || c.reason != nil {
-		c.shown.cut = c.shown.pts != 0
-		c.shown.slate, c.reason = false, nil
-		c.health.Clear(noSignal, c.source.Name)
-		c.health.Clear(sourceDown, c.source.Name)
-	}
+	c.arrived()
 	c.format = f.Format
-	c.frames.add(c.last, 0)
 	c.count.lost += uint64(lost)
 	late := f.PTS <= c.shown.pts && c.shown.pts != 0
 	if late { // the slate was quicker, or the driver's clock went back
@@ -226,6 +219,18 @@ func (c *capture) deliver(f *media.Frame, lost uint32) {
 		return
 	}
 	c.split.put(f, cut)
+}
+
+// arrived notes that something came from the source, which ends the slate and its reason. It is called with c.mu held.
+func (c *capture) arrived() {
+	c.last = clock.Now()
+	if c.shown.slate || c.reason != nil {
+		c.shown.cut = c.shown.pts != 0
+		c.shown.slate, c.reason = false, nil
+		c.health.Clear(noSignal, c.source.Name)
+		c.health.Clear(sourceDown, c.source.Name)
+	}
+	c.frames.add(c.last, 0)
 }
 
 // trouble notes why there is no picture.

@@ -9,7 +9,6 @@ import (
 
 	"gantry/device"
 	"gantry/encoder"
-	"gantry/internal/clock"
 	"gantry/media"
 	"gantry/media/packing"
 )
@@ -136,17 +135,10 @@ func (c *capture) admit(run *codedRun, p *media.Packet) *media.Packet {
 	if p == nil {
 		return nil
 	}
-	c.last = clock.Now()
-	if c.shown.slate || c.reason != nil {
-		c.shown.cut = c.shown.pts != 0
-		c.shown.slate, c.reason = false, nil
-		c.health.Clear(noSignal, c.source.Name)
-		c.health.Clear(sourceDown, c.source.Name)
-	}
+	c.arrived()
 	if run.format.Width != 0 {
 		c.format = run.format
 	}
-	c.frames.add(c.last, 0)
 	c.shown.pts = max(c.shown.pts, p.PTS)
 	return p
 }

@@ -64,6 +64,19 @@ func Append(dst, nalu []byte) []byte {
 	return append(append(dst, longStartCode...), nalu...)
 }
 
+// Join returns an access unit of NAL units, in memory of its own.
+func Join(nalus [][]byte) []byte {
+	size := 0
+	for _, n := range nalus {
+		size += len(n) + 4
+	}
+	au := make([]byte, 0, size)
+	for _, n := range nalus {
+		au = Append(au, n)
+	}
+	return au
+}
+
 // HasIDR tells whether the access unit holds an IDR picture, at which decoding can begin.
 func HasIDR(au []byte) bool {
 	for nalu := range NALUs(au) {

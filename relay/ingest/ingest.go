@@ -139,14 +139,7 @@ func (f *Feed) Lost(i int) { f.tracks[i].lost = true }
 
 // Video takes one access unit as NAL units, in coding order. The memory of nalus may be reused after the call.
 func (f *Feed) Video(i int, pts, dts time.Duration, nalus [][]byte) {
-	size := 0
-	for _, n := range nalus {
-		size += len(n) + 4
-	}
-	au := make([]byte, 0, size)
-	for _, n := range nalus {
-		au = h264.Append(au, n)
-	}
+	au := h264.Join(nalus)
 	if len(au) == 0 {
 		return
 	}

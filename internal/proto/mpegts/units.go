@@ -43,14 +43,7 @@ func (u *Units) Programme(tracks []media.Track) error {
 // Video implements Sink.
 func (u *Units) Video(i int, pts, dts time.Duration, nalus [][]byte) {
 	t := &u.tracks[i]
-	size := 0
-	for _, n := range nalus {
-		size += len(n) + 4
-	}
-	au := make([]byte, 0, size)
-	for _, n := range nalus {
-		au = h264.Append(au, n)
-	}
+	au := h264.Join(nalus)
 	key := false
 	if t.codec == media.H264 {
 		t.sets.Learn(au)
