@@ -90,13 +90,25 @@ func (r *bitReader) se() int32 {
 	return -int32(v / 2)
 }
 
-// A bitWriter appends bits.
-type bitWriter struct {
+// A BitWriter appends bits, the highest first, as the syntax of H.264 and of H.265 does. The zero value is empty.
+type BitWriter struct {
 	buf []byte
 	n   int
 }
 
-func (w *bitWriter) u(n int, v uint32) {
+// U appends the lowest n bits of v.
+func (w *BitWriter) U(n int, v uint32) { w.u(n, v) }
+
+// Aligned returns what was written, its last byte filled with a one and zeros where it is not whole (sei_payload, H.264 §7.3.2.3.1). It
+// is the BitWriter's memory.
+func (w *BitWriter) Aligned() []byte {
+	if w.n&7 != 0 {
+		w.u(1, 1)
+	}
+	return w.buf
+}
+
+func (w *BitWriter) u(n int, v uint32) {
 	for i := n - 1; i >= 0; i-- {
 		if w.n&7 == 0 {
 			w.buf = append(w.buf, 0)
@@ -106,14 +118,14 @@ func (w *bitWriter) u(n int, v uint32) {
 	}
 }
 
-func (w *bitWriter) ue(v uint32) {
+func (w *BitWriter) ue(v uint32) {
 	n := bits.Len32(v + 1)
 	w.u(n-1, 0)
 	w.u(n, v+1)
 }
 
 // copy appends the bits from to to-1 of buf.
-func (w *bitWriter) copy(buf []byte, from, to int) {
+func (w *BitWriter) copy(buf []byte, from, to int) {
 	r := bitReader{buf: buf, pos: from}
 	for ; from < to; from++ {
 		w.u(1, r.u(1))

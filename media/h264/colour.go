@@ -6,7 +6,7 @@ import "gantry/media"
 // encoders that leave it out: players then guess, by picture size, and red turns out orange. Where the set has no VUI at all,
 // the new one also promises that no picture is reordered.
 func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange, t media.ColourTransfer) ([]byte, error) {
-	return rewriteVUI(sps, func(r *bitReader, w *bitWriter, present bool) error {
+	return rewriteVUI(sps, func(r *bitReader, w *BitWriter, present bool) error {
 		if !present {
 			w.u(2, 0) // aspect ratio, overscan
 			writeSignalType(w, m, rng, t)
@@ -23,7 +23,7 @@ func SetColour(sps []byte, m media.ColourMatrix, rng media.ColourRange, t media.
 }
 
 // writeSignalType writes video_signal_type_present_flag and what follows from it.
-func writeSignalType(w *bitWriter, m media.ColourMatrix, rng media.ColourRange, t media.ColourTransfer) {
+func writeSignalType(w *BitWriter, m media.ColourMatrix, rng media.ColourRange, t media.ColourTransfer) {
 	w.u(1, 1)
 	w.u(3, 5) // video_format: unspecified
 	full := uint32(0)

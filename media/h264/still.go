@@ -36,13 +36,13 @@ func (s *Still) Encode(odd bool) ([]byte, error) {
 }
 
 // nalu ends a payload and makes a NAL unit of it.
-func (w *bitWriter) nalu(header byte) []byte {
+func (w *BitWriter) nalu(header byte) []byte {
 	w.u(1, 1)
 	return escape([]byte{header}, w.buf)
 }
 
 func (s *Still) sps(w, h int) []byte {
-	var b bitWriter
+	var b BitWriter
 	b.u(8, 66)   // profile_idc: Baseline
 	b.u(8, 0xc0) // and Constrained, and Main
 	b.u(8, uint32(Level(s.Width, s.Height, 30, 0)))
@@ -69,7 +69,7 @@ func (s *Still) sps(w, h int) []byte {
 }
 
 func stillPPS() []byte {
-	var b bitWriter
+	var b BitWriter
 	b.ue(0)   // pic_parameter_set_id
 	b.ue(0)   // seq_parameter_set_id
 	b.u(2, 0) // CAVLC, no order of fields
@@ -85,7 +85,7 @@ func stillPPS() []byte {
 }
 
 func (s *Still) slice(w, h int, odd bool) []byte {
-	var b bitWriter
+	var b BitWriter
 	b.ue(0)   // first_mb_in_slice
 	b.ue(7)   // I
 	b.ue(0)   // pic_parameter_set_id
@@ -141,7 +141,7 @@ func (s *Still) plain(w, x, y, x0, y0, x1, y1 int) bool {
 }
 
 // pixels writes a macroblock's 256 bytes of luma and 128 of grey chroma.
-func (s *Still) pixels(b *bitWriter, w, x, y int) {
+func (s *Still) pixels(b *BitWriter, w, x, y int) {
 	b.n = len(b.buf) * 8 // pcm_alignment_zero_bit
 	for r := range 16 {
 		at := (y*16+r)*w*16 + x*16

@@ -8,7 +8,7 @@ var errTiming = errors.New("rewrite SPS: it has buffering parameters or picture 
 // H.264 §E.2.1), which carry timecodes. It is an error where the set has buffering parameters, on which the messages' form depends, or
 // says so already, as the encoder then writes them itself.
 func SetTiming(sps []byte) ([]byte, error) {
-	return rewriteVUI(sps, func(r *bitReader, w *bitWriter, present bool) error {
+	return rewriteVUI(sps, func(r *bitReader, w *BitWriter, present bool) error {
 		if !present {
 			w.u(7, 0) // aspect ratio, overscan, signal type, chroma location, timing, both HRD
 			w.u(1, 1) // pic_struct_present_flag

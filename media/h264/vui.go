@@ -10,7 +10,7 @@ var errSPS = errors.New("rewrite SPS: not a sequence parameter set")
 // rewriteVUI returns a copy of a sequence parameter set NAL unit with other vui_parameters (H.264 §E.1.1). Where the set has them, edit
 // reads from their beginning on and writes what replaces what it has read; the rest is copied. Where it has none, edit writes all
 // up to bitstream_restriction_flag, and the new ones also promise that no picture is reordered.
-func rewriteVUI(sps []byte, edit func(r *bitReader, w *bitWriter, present bool) error) ([]byte, error) {
+func rewriteVUI(sps []byte, edit func(r *bitReader, w *BitWriter, present bool) error) ([]byte, error) {
 	if TypeOf(sps) != SPS {
 		return nil, errSPS
 	}
@@ -22,7 +22,7 @@ func rewriteVUI(sps []byte, edit func(r *bitReader, w *bitWriter, present bool) 
 	if !r.ok() || before >= end {
 		return nil, errSPS
 	}
-	w := new(bitWriter)
+	w := new(BitWriter)
 	w.copy(r.buf, 0, before)
 	w.u(1, 1)
 	if err := edit(r, w, present); err != nil {
@@ -55,7 +55,7 @@ func skipAspect(r *bitReader) {
 }
 
 // writeRestriction promises that no picture is reordered.
-func writeRestriction(w *bitWriter, refs uint32) {
+func writeRestriction(w *BitWriter, refs uint32) {
 	w.u(1, 1) // bitstream_restriction_flag
 	w.u(1, 1) // motion vectors over picture boundaries
 	for _, v := range []uint32{0, 0, 16, 16, 0, refs} {

@@ -141,40 +141,8 @@ const (
 	timeCode  = 136 // H.265 §D.2.1
 )
 
-// bitWriter appends bits.
-type bitWriter struct {
-	buf []byte
-	n   int
-}
-
-func (w *bitWriter) u(n int, v int) {
-	for i := n - 1; i >= 0; i-- {
-		if w.n&7 == 0 {
-			w.buf = append(w.buf, 0)
-		}
-		w.buf[w.n>>3] |= byte(v>>i&1) << (7 - w.n&7)
-		w.n++
-	}
-}
-
-func (w *bitWriter) flag(v bool) {
-	if v {
-		w.u(1, 1)
-	} else {
-		w.u(1, 0)
-	}
-}
-
-// align ends a payload that is not whole bytes: a one, then zeros (H.264 §7.3.2.3.1).
-func (w *bitWriter) align() []byte {
-	if w.n&7 != 0 {
-		w.u(1, 1)
-	}
-	return w.buf
-}
-
 // countingType is 4 where labels are left out, else 0 (H.264 table D-3).
-func (t Timecode) countingType() int {
+func (t Timecode) countingType() uint32 {
 	if t.Drop {
 		return 4
 	}
@@ -188,37 +156,41 @@ func (t Timecode) dropped() bool {
 
 // h264Timing is pic_timing of a progressive picture, for sets without buffering parameters (H.264 §D.1.3).
 func h264Timing(t Timecode) []byte {
-	var w bitWriter
-	w.u(4, 0) // pic_struct: a frame
-	w.u(1, 1) // clock_timestamp_flag
-	w.u(2, 0) // ct_type: progressive
-	w.u(1, 0) // nuit_field_based_flag
-	w.u(5, t.countingType())
-	w.u(1, 1) // full_timestamp_flag
-	w.flag(t.Jump)
-	w.flag(t.dropped())
-	w.u(8, t.Frames)
-	w.u(6, t.Seconds)
-	w.u(6, t.Minutes)
-	w.u(5, t.Hours)
-	w.u(24, 0) // time_offset: 24 bits where no buffering parameters say otherwise (§E.2.2)
-	return w.align()
+	var w h264.BitWriter
+	w.U(4, 0) // pic_struct: a frame
+	w.U(1, 1) // clock_timestamp_flag
+	w.U(2, 0) // ct_type: progressive
+	t.write(&w, 8)
+	w.U(24, 0) // time_offset: 24 bits where no buffering parameters say otherwise (§E.2.2)
+	return w.Aligned()
 }
 
 // h265Timing is time_code (H.265 §D.2.27).
 func h265Timing(t Timecode) []byte {
-	var w bitWriter
-	w.u(2, 1) // num_clock_ts
-	w.u(1, 1) // clock_timestamp_flag
-	w.u(1, 0) // units_field_based_flag
-	w.u(5, t.countingType())
-	w.u(1, 1) // full_timestamp_flag
-	w.flag(t.Jump)
-	w.flag(t.dropped())
-	w.u(9, t.Frames)
-	w.u(6, t.Seconds)
-	w.u(6, t.Minutes)
-	w.u(5, t.Hours)
-	w.u(5, 0) // time_offset_length
-	return w.align()
+	var w h264.BitWriter
+	w.U(2, 1) // num_clock_ts
+	w.U(1, 1) // clock_timestamp_flag
+	t.write(&w, 9)
+	w.U(5, 0) // time_offset_length
+	return w.Aligned()
+}
+
+// write writes the part of a clock timestamp that both codecs have, n_frames in so many bits.
+func (t Timecode) write(w *h264.BitWriter, frameBits int) {
+	w.U(1, 0) // H.264 nuit_field_based_flag, H.265 units_field_based_flag
+	w.U(5, t.countingType())
+	w.U(1, 1) // full_timestamp_flag
+	w.U(1, flag(t.Jump))
+	w.U(1, flag(t.dropped()))
+	w.U(frameBits, uint32(t.Frames))
+	w.U(6, uint32(t.Seconds))
+	w.U(6, uint32(t.Minutes))
+	w.U(5, uint32(t.Hours))
+}
+
+func flag(v bool) uint32 {
+	if v {
+		return 1
+	}
+	return 0
 }
