@@ -70,9 +70,10 @@ func (l *Link) close() {
 
 // A direction takes packets from one interface and gives them to the other, later or never.
 type direction struct {
-	from, to *os.File
-	due      chan packet
-	stop     chan struct{}
+	from *os.File
+	to   carrier
+	due  chan packet
+	stop chan struct{}
 
 	mu    sync.Mutex
 	shape shaper
@@ -85,7 +86,7 @@ type packet struct {
 	at   time.Time
 }
 
-func newDirection(from, to *os.File, i Impairment, seed uint64) *direction {
+func newDirection(from *os.File, to carrier, i Impairment, seed uint64) *direction {
 	return &direction{
 		from: from, to: to, due: make(chan packet, 16384), stop: make(chan struct{}),
 		shape: shaper{Impairment: i, random: rand.New(rand.NewPCG(seed, 0))},

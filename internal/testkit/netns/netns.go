@@ -1,6 +1,7 @@
-// Package netns gives a test two network namespaces of its own, joined by a link that loses, delays and limits as it is
-// told: what netem does, without needing it in the kernel. Programs of both sides run unchanged, on addresses that nothing
-// else on the machine sees, so any number of tests do so at once. It needs root and /dev/net/tun.
+// Package netns gives a test network namespaces of its own: two, joined by a link that loses, delays and limits as it is
+// told, which is what netem does, without needing it in the kernel; or any number, on an Internet with NATs of every kind. Programs
+// run unchanged, on addresses that nothing else on the machine sees, so any number of tests do so at once. It needs root and
+// /dev/net/tun.
 //
 // It knows nothing of what is sent.
 package netns
@@ -31,7 +32,7 @@ type Namespace struct {
 // Pair makes two namespaces and joins them. What a sends to b suffers toB, the other way suffers toA. All ends with the test.
 func Pair(tb testing.TB, toB, toA Impairment) (a, b *Namespace, link *Link) {
 	tb.Helper()
-	a, b = newNamespace(tb, "198.18.0.1"), newNamespace(tb, "198.18.0.2")
+	a, b = newNamespace(tb, netip.MustParsePrefix("198.18.0.1/30")), newNamespace(tb, netip.MustParsePrefix("198.18.0.2/30"))
 	link = join(a.tun, b.tun, toB, toA)
 	tb.Cleanup(link.close)
 	return a, b, link
@@ -44,7 +45,7 @@ func Another(tb testing.TB, a, b *Namespace, toB, toA Impairment) *Link {
 	var tuns [2]*os.File
 	for i, n := range []*Namespace{a, b} {
 		if err := n.Do(func() (err error) {
-			tuns[i], err = openTun("link1", netip.AddrFrom4([4]byte{198, 18, 4, byte(i + 1)}))
+			tuns[i], err = openTun("link1", netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, 4, byte(i + 1)}), 30))
 			return err
 		}); err != nil {
 			tb.Fatal(err)
@@ -60,9 +61,10 @@ func Another(tb testing.TB, a, b *Namespace, toB, toA Impairment) *Link {
 	return link
 }
 
-func newNamespace(tb testing.TB, addr string) *Namespace {
+// newNamespace makes one with the interface link0, and gives that an IPv4 address; an IPv6 one is left to the caller.
+func newNamespace(tb testing.TB, addr netip.Prefix) *Namespace {
 	tb.Helper()
-	n := &Namespace{Addr: netip.MustParseAddr(addr)}
+	n := &Namespace{Addr: addr.Addr()}
 	if err := onThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("make a network namespace: %w (needs root)", err)
@@ -72,13 +74,14 @@ func newNamespace(tb testing.TB, addr string) *Namespace {
 			return err
 		}
 		n.ns = ns
-		// IPv6 would fill the link with its own talk; where the setting cannot be written, it does.
-		_ = os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
-		_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
-		if err := up("lo", netip.Addr{}); err != nil {
+		if addr.Addr().Is4() { // IPv6 would fill the link with its own talk; where the setting cannot be written, it does
+			_ = os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0)
+			_ = os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0)
+		}
+		if err := up("lo", netip.Prefix{}); err != nil {
 			return err
 		}
-		n.tun, err = openTun("link0", n.Addr)
+		n.tun, err = openTun("link0", addr)
 		return err
 	}); err != nil {
 		tb.Fatal(err)
@@ -142,7 +145,7 @@ func (n *Namespace) ListenPacket(network, address string) (c net.PacketConn, err
 }
 
 // openTun makes a layer 3 interface in the calling thread's namespace; its packets are read from and written to the file.
-func openTun(name string, addr netip.Addr) (*os.File, error) {
+func openTun(name string, addr netip.Prefix) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
@@ -163,8 +166,8 @@ func openTun(name string, addr netip.Addr) (*os.File, error) {
 	return os.NewFile(uintptr(fd), "tun"), nil // after TUNSETIFF: before it the file cannot be polled
 }
 
-// up gives an interface an address in a /30, if there is one, and switches it on.
-func up(name string, addr netip.Addr) error {
+// up gives an interface an IPv4 address, if there is one, and switches it on.
+func up(name string, addr netip.Prefix) error {
 	s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -174,11 +177,11 @@ func up(name string, addr netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	if addr.IsValid() {
+	if addr.Addr().Is4() {
 		for _, set := range []struct {
 			request uint
 			value   [4]byte
-		}{{unix.SIOCSIFADDR, addr.As4()}, {unix.SIOCSIFNETMASK, [4]byte{255, 255, 255, 252}}} {
+		}{{unix.SIOCSIFADDR, addr.Addr().As4()}, {unix.SIOCSIFNETMASK, [4]byte(net.CIDRMask(addr.Bits(), 32))}} {
 			if err := ifr.SetInet4Addr(set.value[:]); err != nil {
 				return err
 			}
