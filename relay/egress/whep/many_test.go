@@ -84,6 +84,27 @@ func TestJoinAndLeave(t *testing.T) {
 	}
 }
 
+// A viewer that leaves before the loop has come to its join does not stay in the fan.
+func TestLeaveBeforeJoin(t *testing.T) {
+	b := newBench(t, nil)
+	publish(t, b.hub, "demo", nil)
+	loop := newLoop(t)
+	churn(t, b, loop, 1)
+	waiting, release := b.server.Hold("demo")
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	v, err := load.Dial(ctx, loop, b.url+"/whep/demo", load.Options{})
+	if err != nil {
+		release()
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 5*time.Second, "the POST and the join wait for the loop", func() bool { return waiting() >= 2 })
+	v.Close(ctx, load.Options{})
+	if n := release(); n != 0 {
+		t.Errorf("%d viewers have stayed", n)
+	}
+}
+
 // Viewers that do not take what they are sent, or that have vanished without a word, harm nobody.
 func TestSlowAndDeadViewersHarmNobody(t *testing.T) {
 	t.Parallel()

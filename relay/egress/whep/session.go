@@ -94,9 +94,11 @@ func (s *session) connect(remote rtc.Parameters) {
 // finish gives back what the session held, after its peer.
 func (s *session) finish(err error) {
 	s.joined()
-	if v := s.viewer.Load(); v != nil {
-		s.fan.do(true, func() { s.fan.leave(v) })
-	}
+	s.fan.do(true, func() { // behind the task that joins, if there is one: only the loop knows
+		if v := s.viewer.Load(); v != nil {
+			s.fan.leave(v)
+		}
+	})
 	if cause := context.Cause(s.ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
@@ -123,9 +125,6 @@ func (s *session) connected(keys rtc.Keys) {
 
 func (s *session) join(v *viewer) {
 	s.fan.do(true, func() {
-		s.mu.Lock()
-		v.path = s.path
-		s.mu.Unlock()
 		v.out = make([]*outTrack, len(s.fan.media.tracks))
 		for _, m := range s.plan.sections {
 			if m.track < 0 {
@@ -154,6 +153,9 @@ func (s *session) join(v *viewer) {
 			s.selection.set(slices.Index(s.fan.media.tracks, v.video.history))
 		}
 		s.viewer.Store(v)
+		s.mu.Lock()
+		v.path = s.path // moved sees to those that come after Store
+		s.mu.Unlock()
 	})
 }
 
