@@ -61,6 +61,7 @@ type Peer struct {
 	plain  []byte
 	conn   *ice.Conn
 	checks checks
+	moves  moves
 }
 
 // NewPeer makes a Peer and gathers its candidates. The caller runs it, or closes it.
@@ -84,13 +85,12 @@ func (p *Port) NewPeer(events Events) (*Peer, error) {
 	if rules := p.rules(); len(rules) > 0 {
 		o = append(o, ice.WithAddressRewriteRules(rules...))
 	}
-	agent, err := ice.NewAgentWithOptions(o...)
-	if err != nil {
+	peer := &Peer{port: p, events: events}
+	if peer.agent, err = ice.NewAgentWithOptions(append(o, ice.WithBindingRequestHandler(peer.check))...); err != nil {
 		return nil, fmt.Errorf("make ICE agent: %w", err)
 	}
-	peer := &Peer{port: p, agent: agent, events: events}
 	peer.ctx, peer.lost = context.WithCancelCause(context.Background())
-	err = errors.Join(agent.OnConnectionStateChange(peer.stateChanged), agent.OnSelectedCandidatePairChange(peer.pairChanged))
+	err = errors.Join(peer.agent.OnConnectionStateChange(peer.stateChanged), peer.agent.OnSelectedCandidatePairChange(peer.pairChanged))
 	if err == nil {
 		err = peer.gather()
 	}
@@ -265,7 +265,13 @@ func (p *Peer) checked(b []byte, from netip.AddrPort) []byte {
 	p.mu.Lock()
 	c := p.checks
 	p.mu.Unlock()
-	return c.answer(b, from)
+	answer := c.answer(b, from)
+	if answer != nil {
+		p.mu.Lock()
+		p.moves.stays()
+		p.mu.Unlock()
+	}
+	return answer
 }
 
 // Restart begins a new ICE generation with the peer's new credentials and returns ours. Media goes on to the old address
@@ -325,6 +331,9 @@ func (p *Peer) stateChanged(s ice.ConnectionState) {
 
 func (p *Peer) pairChanged(_, remote ice.Candidate) {
 	path := pathTo(remote)
+	p.mu.Lock()
+	p.moves.selected(time.Now())
+	p.mu.Unlock()
 	p.route(path.addr)
 	p.events.Path(path)
 }
