@@ -60,7 +60,7 @@ func serve(ctx context.Context, cfg Config, log *slog.Logger) (err error) {
 		hub.SetSlate(slate.New(cfg.Offline.words))
 	}
 	defer hub.Close()
-	publish, err := whipingest.New(whipingest.Default(), hub, port.Configure, whipingest.Access{Authorize: policy.Publish, ICEServers: cfg.links}, log)
+	publish, err := whipingest.New(whipingest.Default(), hub, port, whipingest.Access{Authorize: policy.Publish, ICEServers: cfg.links}, log)
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -16,7 +17,7 @@ import (
 
 	"github.com/pion/dtls/v3"
 	"github.com/pion/ice/v4"
-	"github.com/pion/srtp/v3"
+	"github.com/pion/rtp"
 )
 
 var (
@@ -42,27 +43,32 @@ type Events struct {
 	Connected func(Keys)
 	// Path says where to send from now on; it comes at least once before Connected, and again when ICE selects another pair.
 	Path func(Path)
-	// RTCP lends a decrypted compound packet.
+	// RTP lends a decrypted packet and its header, one at a time; nil: media is not received.
+	RTP func([]byte, *rtp.Header)
+	// RTCP lends a decrypted compound packet, one at a time.
 	RTCP func([]byte)
 }
 
-// A Peer is the server's end of one ICE and DTLS-SRTP session: full ICE in the controlled role, DTLS server. Run drives it.
+// A Peer is the server's end of one ICE and DTLS-SRTP session: full ICE in the controlled role, DTLS server unless Initiate says
+// otherwise. Run drives it.
 type Peer struct {
-	port    *Port
-	agent   *ice.Agent
-	events  Events
-	lost    context.CancelCauseFunc
-	ctx     context.Context
-	control bool
+	port   *Port
+	agent  *ice.Agent
+	events Events
+	lost   context.CancelCauseFunc
+	ctx    context.Context
+	role
+	in inbound
 
 	mu     sync.Mutex
-	routed netip.AddrPort // whose SRTCP and checks the socket hands to us
-	open   *srtp.Context
-	plain  []byte
+	routed netip.AddrPort // whose SRTP, SRTCP and checks the socket hands to us
 	conn   *ice.Conn
 	checks checks
 	moves  moves
 }
+
+// A role is what a Peer is when it is not controlled and DTLS server.
+type role struct{ control, initiate bool }
 
 // NewPeer makes a Peer and gathers its candidates. The caller runs it, or closes it.
 func (p *Port) NewPeer(events Events) (*Peer, error) {
@@ -70,13 +76,15 @@ func (p *Port) NewPeer(events Events) (*Peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read network interfaces: %w", err)
 	}
+	patience := cmp.Or(p.cfg.Silence, silence)
 	o := []ice.AgentOption{
 		ice.WithNet(network),
 		ice.WithUDPMux(p.udp), ice.WithTCPMux(p.tcp), ice.WithDisableActiveTCP(),
 		ice.WithNetworkTypes([]ice.NetworkType{ice.NetworkTypeUDP4, ice.NetworkTypeUDP6, ice.NetworkTypeTCP4, ice.NetworkTypeTCP6}),
 		ice.WithCandidateTypes([]ice.CandidateType{ice.CandidateTypeHost}),
 		ice.WithIPFilter(p.udp.tells), ice.WithICELite(p.cfg.Lite), ice.WithMulticastDNSMode(ice.MulticastDNSModeDisabled),
-		ice.WithDisconnectedTimeout(iceQuiet), ice.WithFailedTimeout(iceDead), ice.WithKeepaliveInterval(iceKeepalive),
+		// Consent is asked for every 5 s; a peer that has not answered for these two together is gone.
+		ice.WithDisconnectedTimeout(patience * 2 / 7), ice.WithFailedTimeout(patience * 5 / 7), ice.WithKeepaliveInterval(patience * 5 / 28),
 		ice.WithLoggerFactory(pionLogs{p.log}),
 	}
 	if p.udp.loopback {
@@ -85,7 +93,7 @@ func (p *Port) NewPeer(events Events) (*Peer, error) {
 	if rules := p.rules(); len(rules) > 0 {
 		o = append(o, ice.WithAddressRewriteRules(rules...))
 	}
-	peer := &Peer{port: p, events: events}
+	peer := &Peer{port: p, events: events, in: inbound{events: events}}
 	if peer.agent, err = ice.NewAgentWithOptions(append(o, ice.WithBindingRequestHandler(peer.check))...); err != nil {
 		return nil, fmt.Errorf("make ICE agent: %w", err)
 	}
@@ -157,6 +165,18 @@ func (p *Peer) AddCandidate(value string) {
 // Control makes the Peer the controlling side of ICE, as the one that made the offer is (RFC 8445 §6.1.1). Call it before Run.
 func (p *Peer) Control() { p.control = true }
 
+// Initiate makes the Peer the DTLS client, as where the other side said setup:passive. Call it before Run.
+func (p *Peer) Initiate() { p.initiate = true }
+
+// RoundTrip returns what ICE's own checks measured last, some seconds ago; 0: not known.
+func (p *Peer) RoundTrip() time.Duration {
+	s, ok := p.agent.GetSelectedCandidatePairStats()
+	if !ok || s.CurrentRoundTripTime <= 0 {
+		return 0
+	}
+	return time.Duration(s.CurrentRoundTripTime * float64(time.Second))
+}
+
 // Run connects to remote and serves the session until ctx ends (nil), the peer closes it (ErrBye) or is silent for too long
 // (ErrLost). The Peer is closed when Run returns.
 func (p *Peer) Run(ctx context.Context, remote Parameters) error {
@@ -196,7 +216,7 @@ func (p *Peer) run(remote Parameters) error {
 	if err := p.agent.AwaitConnect(connect); err != nil {
 		return fmt.Errorf("connect by ICE: %w", err)
 	}
-	secure, err := dtls.ServerWithOptions(&recordConn{Conn: conn, rtcp: p.received}, conn.RemoteAddr(), p.port.dtlsOptions(remote.Fingerprint)...)
+	secure, err := p.secure(&recordConn{Conn: conn, media: p.received}, remote.Fingerprint)
 	if err != nil {
 		return fmt.Errorf("start DTLS: %w", err)
 	}
@@ -212,17 +232,13 @@ func (p *Peer) run(remote Parameters) error {
 	if !ok {
 		return errors.New("DTLS handshake: no connection state")
 	}
-	keys, err := keysOf(&state, profile, true)
+	keys, err := keysOf(&state, profile, !p.initiate)
 	if err != nil {
 		return err
 	}
-	open, err := keys.OpenRTCP()
-	if err != nil {
-		return fmt.Errorf("make SRTCP context: %w", err)
+	if err := p.in.unlock(keys); err != nil {
+		return err
 	}
-	p.mu.Lock()
-	p.open = open
-	p.mu.Unlock()
 	p.events.Connected(keys)
 	goodbye := make(chan struct{})
 	watch := context.AfterFunc(p.ctx, func() {
@@ -357,32 +373,35 @@ func (p *Peer) route(addr netip.AddrPort) {
 }
 
 // received takes SRTP and SRTCP of the peer. It runs on the socket's reader, or on DTLS's for what came through ICE.
-func (p *Peer) received(b []byte) {
-	if len(b) < 8 || b[1] < 192 || b[1] > 223 { // RFC 5761 §4: not RTCP, and we receive no media
-		return
+func (p *Peer) received(b []byte) { p.in.receive(b) }
+
+// secure starts DTLS over conn with a peer that has that certificate.
+func (p *Peer) secure(conn *recordConn, fingerprint string) (*dtls.Conn, error) {
+	common := p.port.dtlsOptions(fingerprint)
+	if p.initiate {
+		var o []dtls.ClientOption
+		for _, option := range common {
+			o = append(o, option)
+		}
+		return dtls.ClientWithOptions(conn, conn.RemoteAddr(), o...)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.open == nil {
-		return
+	o := []dtls.ServerOption{
+		dtls.WithClientAuth(dtls.RequireAnyClientCert),
+		dtls.WithInsecureSkipVerifyHello(true), // ICE has verified the address
 	}
-	plain, err := p.open.DecryptRTCP(p.plain[:0], b, nil)
-	if err != nil {
-		return // forged, replayed or damaged
+	for _, option := range common {
+		o = append(o, option)
 	}
-	p.plain = plain
-	p.events.RTCP(plain)
+	return dtls.ServerWithOptions(conn, conn.RemoteAddr(), o...)
 }
 
-// dtlsOptions are the server's for a peer with that certificate.
-func (p *Port) dtlsOptions(want string) []dtls.ServerOption {
-	return []dtls.ServerOption{
+// dtlsOptions are those of both roles for a peer with that certificate.
+func (p *Port) dtlsOptions(want string) []dtls.Option {
+	return []dtls.Option{
 		dtls.WithCertificates(p.cert),
-		dtls.WithSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80),
+		dtls.WithSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80),
 		dtls.WithExtendedMasterSecret(dtls.RequireExtendedMasterSecret),
-		dtls.WithClientAuth(dtls.RequireAnyClientCert),
-		dtls.WithInsecureSkipVerify(true),      // the fingerprint in SDP vouches, not an authority (RFC 8122)
-		dtls.WithInsecureSkipVerifyHello(true), // ICE has verified the address
+		dtls.WithInsecureSkipVerify(true), // the fingerprint in SDP vouches, not an authority (RFC 8122)
 		dtls.WithFlightInterval(200 * time.Millisecond),
 		dtls.WithMTU(1200),
 		dtls.WithLoggerFactory(pionLogs{p.log}),
@@ -405,10 +424,10 @@ func ValidFingerprint(s string) bool {
 	return err == nil && len(b) == sha256.Size
 }
 
-// recordConn gives DTLS its records out of an ICE connection, and RTCP to whom it concerns (RFC 7983).
+// recordConn gives DTLS its records out of an ICE connection, and SRTP and SRTCP to whom it concerns (RFC 7983).
 type recordConn struct {
 	*ice.Conn
-	rtcp func([]byte)
+	media func([]byte)
 }
 
 func (c *recordConn) ReadFrom(b []byte) (int, net.Addr, error) {
@@ -421,7 +440,7 @@ func (c *recordConn) ReadFrom(b []byte) (int, net.Addr, error) {
 		case n > 0 && b[0] >= 20 && b[0] < 64:
 			return n, c.RemoteAddr(), nil
 		case n > 0 && b[0] >= 128 && b[0] < 192:
-			c.rtcp(b[:n])
+			c.media(b[:n])
 		}
 	}
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/pion/ice/v4"
-	"github.com/pion/webrtc/v4"
 )
 
 // Config says where a Port listens and what addresses it tells peers. The value is not comparable for its list.
@@ -23,8 +22,10 @@ type Config struct {
 	PublicAddrs []netip.Addr
 	// Loopback tells peers loopback addresses too. They are told in any case when Addr is one, or when there are no others.
 	Loopback bool
-	// Lite makes Peers ICE-lite (RFC 8445 §2.5): for a relay on a public address. Publishers by Configure follow it.
+	// Lite makes Peers ICE-lite (RFC 8445 §2.5): for a relay on a public address.
 	Lite bool
+	// Silence is how long a peer that answers nothing is kept; 0: 28 s (RFC 7675 §5.1 asks for 30 at most).
+	Silence time.Duration
 }
 
 // Default returns the ports that the relay's contract names.
@@ -61,13 +62,8 @@ func (l shallow) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// Times of ICE: consent is asked for every 5 s, and a peer that has not answered for quiet and dead together is gone (RFC 7675
-// §5.1 asks for 30 s at most).
-const (
-	iceQuiet     = 8 * time.Second
-	iceDead      = 20 * time.Second
-	iceKeepalive = 5 * time.Second
-)
+// silence is Config.Silence where nothing else is said.
+const silence = 28 * time.Second
 
 // A Port is the UDP and TCP port that all sessions share. Its methods may be called by any goroutine.
 type Port struct {
@@ -196,25 +192,6 @@ func (p *Port) Fingerprint() string { return p.print }
 
 // Lite tells whether this side is ICE-lite, which SDP must say.
 func (p *Port) Lite() bool { return p.cfg.Lite }
-
-// Configure makes the peer connections of e use this port alone, with its addresses, and log through its logger.
-func (p *Port) Configure(e *webrtc.SettingEngine) {
-	e.SetICEUDPMux(p.udp)
-	e.SetICETCPMux(p.tcp)
-	e.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4, webrtc.NetworkTypeUDP6, webrtc.NetworkTypeTCP4, webrtc.NetworkTypeTCP6})
-	e.SetIncludeLoopbackCandidate(p.udp.loopback)
-	e.SetIPFilter(p.udp.tells)
-	e.SetICEMulticastDNSMode(ice.MulticastDNSModeDisabled)
-	e.SetICETimeouts(iceQuiet, iceDead, iceKeepalive)
-	e.SetLite(p.cfg.Lite)
-	e.DisableActiveTCP(true)
-	e.LoggerFactory = pionLogs{p.log}
-	var rules []webrtc.ICEAddressRewriteRule
-	for _, r := range p.rules() {
-		rules = append(rules, webrtc.ICEAddressRewriteRule{External: r.External, AsCandidateType: webrtc.ICECandidateTypeHost, Mode: webrtc.ICEAddressRewriteAppend})
-	}
-	_ = e.SetICEAddressRewriteRules(rules...) // fails only where the older form was set before
-}
 
 // Close ends both ports and every session on them.
 func (p *Port) Close() error {

@@ -59,9 +59,10 @@ func (k Keys) SealRTCP() (*srtp.Context, error) {
 	return srtp.CreateContext(k.localKey, k.localSalt, srtp.ProtectionProfile(k.Profile))
 }
 
-// OpenRTCP returns a context that decrypts what we receive, and refuses replays.
-func (k Keys) OpenRTCP() (*srtp.Context, error) {
-	return srtp.CreateContext(k.remoteKey, k.remoteSalt, srtp.ProtectionProfile(k.Profile), srtp.SRTCPReplayProtection(64))
+// open returns a context that decrypts what we receive, RTP and RTCP, and refuses replays.
+func (k Keys) open() (*srtp.Context, error) {
+	return srtp.CreateContext(k.remoteKey, k.remoteSalt, srtp.ProtectionProfile(k.Profile),
+		srtp.SRTPReplayProtection(replayWindow), srtp.SRTCPReplayProtection(64))
 }
 
 // A Sealer encrypts the RTP packets of one session. One goroutine uses it at a time: its scratch space is its own, so that

@@ -59,7 +59,7 @@ func newStationOn(t *testing.T, port *rtc.Port, web net.Listener, link *path) *s
 		return nil
 	}}
 	var err error
-	s.server, err = ingest.New(ingest.Default(), s.hub, port.Configure, access, log)
+	s.server, err = ingest.New(ingest.Default(), s.hub, port, access, log)
 	must(t, err)
 	s.web = &httptest.Server{Listener: web, Config: &http.Server{Handler: http.HandlerFunc(s.serve)}}
 	s.web.Start()

@@ -58,7 +58,7 @@ func newAudienceAt(t *testing.T, configure func(*rtc.Config)) *audience {
 		t.Fatal("ffmpeg: ", err)
 	}
 	a := &audience{bench: newBench(t, configure), t: t, picture: &load.Picture{Units: units, Rate: 30}}
-	if a.ingest, err = ingest.New(ingest.Default(), a.hub, a.port.Configure, ingest.Access{}, quiet); err != nil {
+	if a.ingest, err = ingest.New(ingest.Default(), a.hub, a.port, ingest.Access{}, quiet); err != nil {
 		t.Fatal(err)
 	}
 	web := httptest.NewServer(a.ingest)

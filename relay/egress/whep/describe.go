@@ -1,11 +1,8 @@
 package whep
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/pion/sdp/v3"
 
@@ -14,32 +11,26 @@ import (
 
 // sdp writes the answer, or the counter-offer, with our side's transport.
 func (p *plan) sdp(local rtc.Parameters, lite bool) (string, error) {
-	var id [8]byte
-	_, _ = rand.Read(id[:])
-	d := sdp.SessionDescription{
-		Origin:           sdp.Origin{Username: "-", SessionID: binary.BigEndian.Uint64(id[:]) >> 2, SessionVersion: 1, NetworkType: "IN", AddressType: "IP4", UnicastAddress: "0.0.0.0"},
-		SessionName:      "-",
-		TimeDescriptions: []sdp.TimeDescription{{}},
-	}
-	group := "BUNDLE"
+	var bundled []string
 	for _, s := range p.sections {
 		if s.bundled && !s.rejected {
-			group += " " + s.mid
+			bundled = append(bundled, s.mid)
 		}
 	}
-	if group != "BUNDLE" {
-		d.WithValueAttribute("group", group)
-	}
-	d.WithValueAttribute("msid-semantic", " WMS *")
-	if lite {
-		d.WithPropertyAttribute("ice-lite")
+	d := rtc.NewDescription(bundled, lite)
+	setup := "passive" // so that we choose the SRTP profile
+	if p.counter {
+		setup = "actpass"
 	}
 	first := true
 	for i := range p.sections {
 		s := &p.sections[i]
 		m := s.describe(p)
 		if !s.rejected {
-			transport(m, local, first, p.counter)
+			local.Describe(m, setup, first)
+			if p.counter {
+				m.WithPropertyAttribute("rtcp-mux-only")
+			}
 			first = false
 		}
 		d.WithMedia(m)
@@ -51,35 +42,9 @@ func (p *plan) sdp(local rtc.Parameters, lite bool) (string, error) {
 	return string(b), nil
 }
 
-// transport adds ICE and DTLS to a section; candidates are the first's, whose transport all share.
-func transport(m *sdp.MediaDescription, local rtc.Parameters, first, offer bool) {
-	m.WithValueAttribute("ice-ufrag", local.Ufrag)
-	m.WithValueAttribute("ice-pwd", local.Pwd)
-	m.WithValueAttribute("ice-options", "trickle")
-	m.WithValueAttribute("fingerprint", local.Fingerprint)
-	if offer {
-		m.WithValueAttribute("setup", "actpass")
-		m.WithPropertyAttribute("rtcp-mux-only")
-	} else {
-		m.WithValueAttribute("setup", "passive") // so that we choose the SRTP profile
-	}
-	m.WithPropertyAttribute("rtcp-mux")
-	m.WithPropertyAttribute("rtcp-rsize")
-	if first {
-		for _, c := range local.Candidates {
-			m.WithValueAttribute("candidate", strings.TrimPrefix(c, "candidate:"))
-		}
-		m.WithPropertyAttribute("end-of-candidates")
-	}
-}
-
 // describe writes a section without its transport.
 func (s *section) describe(p *plan) *sdp.MediaDescription {
-	m := &sdp.MediaDescription{
-		MediaName: sdp.MediaName{Media: s.kind, Port: sdp.RangedPort{Value: 9}, Protos: strings.Split(s.proto, "/")},
-		ConnectionInformation: &sdp.ConnectionInformation{NetworkType: "IN", AddressType: "IP4",
-			Address: &sdp.Address{Address: "0.0.0.0"}},
-	}
+	m := rtc.NewSection(s.kind, s.proto)
 	if s.rejected {
 		m.MediaName.Port.Value = 0
 		m.MediaName.Formats = []string{"0"}

@@ -3,6 +3,7 @@ package whep
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -114,43 +115,14 @@ func parse(body string) (*sdp.SessionDescription, error) {
 	return &d, nil
 }
 
-// attribute returns the value of a media section's attribute, or else the session's.
-func attribute(d *sdp.SessionDescription, m *sdp.MediaDescription, key string) (string, bool) {
-	if v, ok := m.Attribute(key); ok {
-		return v, true
-	}
-	return d.Attribute(key)
-}
-
 // remoteParameters reads ICE and DTLS of the section whose transport is shared.
 func remoteParameters(d *sdp.SessionDescription, m *sdp.MediaDescription) (rtc.Parameters, error) {
-	var r rtc.Parameters
-	r.Ufrag, _ = attribute(d, m, "ice-ufrag")
-	r.Pwd, _ = attribute(d, m, "ice-pwd")
-	if len(r.Ufrag) < 4 || len(r.Pwd) < 22 || len(r.Ufrag) > 256 || len(r.Pwd) > 256 { // RFC 8839 §5.4
-		return r, malformed("malformed SDP: a=ice-ufrag and a=ice-pwd are missing or of a wrong length")
-	}
-	found := false
-	for _, list := range [][]sdp.Attribute{m.Attributes, d.Attributes} {
-		for _, a := range list {
-			if a.Key == "fingerprint" {
-				found = true
-				if rtc.ValidFingerprint(a.Value) && r.Fingerprint == "" {
-					r.Fingerprint = a.Value
-				}
-			}
-		}
-	}
-	if !found {
-		return r, malformed("malformed SDP: a=fingerprint is missing")
-	}
-	if r.Fingerprint == "" {
-		return r, unfit("a SHA-256 a=fingerprint is needed")
-	}
-	for _, a := range m.Attributes {
-		if a.Key == "candidate" && len(r.Candidates) < whip.MaxCandidates {
-			r.Candidates = append(r.Candidates, "candidate:"+a.Value)
-		}
+	r, err := rtc.ReadParameters(d, m, whip.MaxCandidates)
+	switch {
+	case errors.Is(err, rtc.ErrFingerprint):
+		return r, unfit("%v", err)
+	case err != nil:
+		return r, malformed("malformed SDP: %v", err)
 	}
 	return r, nil
 }
@@ -208,7 +180,7 @@ func answerPlan(offer string, tracks []media.Track) (plan, rtc.Parameters, error
 	if err != nil {
 		return plan{}, none, err
 	}
-	switch setup, _ := attribute(d, shared, "setup"); setup {
+	switch setup, _ := rtc.Attribute(d, shared, "setup"); setup {
 	case "actpass", "active":
 	case "passive":
 		return plan{}, none, unfit("a=setup:passive cannot be answered: offer actpass")
@@ -474,7 +446,7 @@ func (p *plan) accept(answer string) (rtc.Parameters, error) {
 	if err != nil {
 		return none, err
 	}
-	if setup, _ := attribute(d, shared, "setup"); setup != "active" {
+	if setup, _ := rtc.Attribute(d, shared, "setup"); setup != "active" {
 		return none, unfit("answer with a=setup:active")
 	}
 	return remote, nil

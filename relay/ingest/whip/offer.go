@@ -1,49 +1,69 @@
 package whip
 
 import (
-	"fmt"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pion/sdp/v3"
-	"github.com/pion/webrtc/v4"
 
 	proto "gantry/internal/proto/whip"
+	"gantry/internal/rtc"
 	"gantry/media"
 )
 
 const maxLayers = 6 // simulcast encodings of one track
 
+// An offer is what a publisher wants to send.
+type offer struct {
+	sections []*section
+	bundled  []string // mids
+	remote   rtc.Parameters
+	passive  bool // the publisher will be the DTLS server
+}
+
 // A section is one m-line of an offer.
 type section struct {
-	kind    webrtc.RTPCodecType
-	mid     string
-	choices []choice // what of it can be received, in the publisher's order of preference
-	layers  []string // simulcast RIDs, in the offer's order
+	kind, mid, proto string
+	choices          []choice // what of it can be received, in the publisher's order of preference
+	layers           []string // simulcast RIDs, in the offer's order
 	// formats are the payload types that the offer restricts a layer to (RFC 8851 §5), by RID.
 	formats map[string][]string
-	passive bool // the publisher will be the DTLS server
-	// undirected: the offer does not say sendonly, nor anything else.
-	undirected bool
+	extensions
+	repairs map[uint32]uint32 // SSRC of an RTX stream → that of what it repairs, as far as the offer says so
+}
+
+// extensions are the numbers of a section's RTP header extensions; 0: not negotiated.
+type extensions struct {
+	mid, rid, repaired, transport, capture uint8
+	lines                                  []string // a=extmap of the answer
 }
 
 // A choice is a payload type that the publisher may send. Many offer every codec that they could, and send the one that they
 // have: its packets tell.
 type choice struct {
 	codec          media.Codec
-	params         webrtc.RTPCodecParameters
-	rtx            *webrtc.RTPCodecParameters
+	params         payload
+	rtx            *payload
 	sprop          string // H.264 parameter sets from the SDP
 	nack, pli, fir bool
+}
+
+// A payload is what SDP says of a payload type.
+type payload struct {
+	number       uint8
+	rate         int // Hz
+	rtpmap, fmtp string
+	feedback     []string // that we give
 }
 
 // of returns the choices of a layer.
 func (s *section) of(rid string) (choices []*choice) {
 	types, restricted := s.formats[rid]
 	for i := range s.choices {
-		if c := &s.choices[i]; !restricted || slices.Contains(types, strconv.Itoa(int(c.params.PayloadType))) {
+		if c := &s.choices[i]; !restricted || slices.Contains(types, strconv.Itoa(int(c.params.number))) {
 			choices = append(choices, c)
 		}
 	}
@@ -64,7 +84,7 @@ func refused(format string, args ...any) error {
 }
 
 // parseOffer reads what a publisher offers, or says what it must offer instead (RFC 9725 §4.2 and §4.4).
-func parseOffer(text string) ([]*section, error) {
+func parseOffer(text string) (*offer, error) {
 	var d sdp.SessionDescription
 	if err := d.UnmarshalString(text); err != nil {
 		return nil, invalid("%v", err)
@@ -72,14 +92,13 @@ func parseOffer(text string) ([]*section, error) {
 	if len(d.MediaDescriptions) == 0 {
 		return nil, refused("the offer has no media: offer one video track, one audio track, or both")
 	}
-	var sections []*section
-	bundle, _ := d.Attribute("group")
+	o := &offer{}
 	for _, m := range d.MediaDescriptions {
 		s, err := parseSection(&d, m)
 		if err != nil {
 			return nil, err
 		}
-		for _, other := range sections {
+		for _, other := range o.sections {
 			if other.kind == s.kind {
 				return nil, refused("the offer has several %v tracks: offer one, with simulcast for several sizes", s.kind)
 			}
@@ -87,43 +106,54 @@ func parseOffer(text string) ([]*section, error) {
 				return nil, invalid("two media sections have the mid %q", s.mid)
 			}
 		}
-		sections = append(sections, s)
+		o.sections = append(o.sections, s)
 	}
-	if len(sections) > 1 {
-		grouped := strings.Fields(bundle)
-		for _, s := range sections {
-			if len(grouped) == 0 || grouped[0] != "BUNDLE" || !slices.Contains(grouped[1:], s.mid) {
-				return nil, refused("the offer does not bundle its media: use the bundle policy max-bundle")
+	group, _ := d.Attribute("group")
+	grouped := strings.Fields(group)
+	if len(grouped) > 0 && grouped[0] == "BUNDLE" {
+		for _, s := range o.sections {
+			if slices.Contains(grouped[1:], s.mid) {
+				o.bundled = append(o.bundled, s.mid)
 			}
 		}
 	}
-	return sections, nil
+	if len(o.sections) > 1 && len(o.bundled) < len(o.sections) {
+		return nil, refused("the offer does not bundle its media: use the bundle policy max-bundle")
+	}
+	return o, o.transport(&d)
+}
+
+// transport reads how the publisher is reached: what the first section says goes for all.
+func (o *offer) transport(d *sdp.SessionDescription) (err error) {
+	first := d.MediaDescriptions[0]
+	// RFC 9725 §4.4.2 wants actpass or active of a publisher; ffmpeg's WHIP muxer offers passive all the same.
+	setup, _ := rtc.Attribute(d, first, "setup")
+	o.passive = setup == "passive"
+	o.remote, err = rtc.ReadParameters(d, first, proto.MaxCandidates)
+	switch {
+	case errors.Is(err, rtc.ErrFingerprint):
+		return refused("%v", err)
+	case err != nil:
+		return invalid("%v", err)
+	}
+	return nil
 }
 
 func parseSection(d *sdp.SessionDescription, m *sdp.MediaDescription) (*section, error) {
-	s := &section{}
-	switch m.MediaName.Media {
-	case "audio":
-		s.kind = webrtc.RTPCodecTypeAudio
-	case "video":
-		s.kind = webrtc.RTPCodecTypeVideo
+	s := &section{kind: m.MediaName.Media, proto: strings.Join(m.MediaName.Protos, "/")}
+	switch s.kind {
+	case "audio", "video":
 	case "application":
 		return nil, refused("the offer has a data channel: WHIP carries audio and video only")
 	default:
-		return nil, refused("the offer has %q media: WHIP carries audio and video only", m.MediaName.Media)
-	}
-	attribute := func(name string) (string, bool) {
-		if v, ok := m.Attribute(name); ok {
-			return v, true
-		}
-		return d.Attribute(name)
+		return nil, refused("the offer has %q media: WHIP carries audio and video only", s.kind)
 	}
 	var ok bool
 	if s.mid, ok = m.Attribute("mid"); !ok || s.mid == "" {
 		return nil, invalid("the %v section has no mid", s.kind)
 	}
 	for _, needed := range []string{"ice-ufrag", "ice-pwd", "fingerprint"} {
-		if v, ok := attribute(needed); !ok || v == "" {
+		if v, ok := rtc.Attribute(d, m, needed); !ok || v == "" {
 			return nil, invalid("the %v section has no %s", s.kind, needed)
 		}
 	}
@@ -132,22 +162,51 @@ func parseSection(d *sdp.SessionDescription, m *sdp.MediaDescription) (*section,
 	}
 	direction := directionOf(m.Attributes)
 	if direction == "" {
-		s.undirected = true
 		direction = directionOf(d.Attributes)
 	}
 	if direction == "inactive" || direction == "recvonly" {
 		return nil, refused("the %v track is %s: a publisher offers sendonly; to play the stream use its WHEP address", s.kind, direction)
 	}
-	// RFC 9725 §4.4.2 wants actpass or active of a publisher; ffmpeg's WHIP muxer offers passive all the same.
-	setup, _ := attribute("setup")
-	s.passive = setup == "passive"
 	if _, ok := m.Attribute("rtcp-mux"); !ok {
 		return nil, refused("the %v track has RTCP on a port of its own: offer rtcp-mux", s.kind)
 	}
 	if err := s.choose(m); err != nil {
 		return nil, err
 	}
+	s.extend(m)
 	return s, s.simulcast(m)
+}
+
+// extend takes the header extensions that tell us something, and which SSRC repairs which (RFC 5576 §4.2).
+func (s *section) extend(m *sdp.MediaDescription) {
+	known := map[string]*uint8{sdp.SDESMidURI: &s.extensions.mid, sdp.SDESRTPStreamIDURI: &s.rid, sdp.SDESRepairRTPStreamIDURI: &s.repaired,
+		sdp.TransportCCURI: &s.extensions.transport, captureURI: &s.capture}
+	for _, a := range m.Attributes {
+		fields := strings.Fields(a.Value)
+		switch {
+		case a.Key == "extmap" && len(fields) > 1:
+			number, direction, _ := strings.Cut(fields[0], "/")
+			n, err := strconv.ParseUint(number, 10, 8)
+			to := known[fields[1]]
+			if err != nil || n == 0 || n > 14 || to == nil || *to != 0 || direction == "recvonly" || direction == "inactive" {
+				continue
+			}
+			if direction == "sendonly" {
+				number += "/recvonly"
+			}
+			*to = uint8(n)
+			s.lines = append(s.lines, number+" "+fields[1])
+		case a.Key == "ssrc-group" && len(fields) == 3 && fields[0] == "FID":
+			original, err1 := strconv.ParseUint(fields[1], 10, 32)
+			repair, err2 := strconv.ParseUint(fields[2], 10, 32)
+			if err1 == nil && err2 == nil && len(s.repairs) < maxSources {
+				if s.repairs == nil {
+					s.repairs = map[uint32]uint32{}
+				}
+				s.repairs[uint32(repair)] = uint32(original)
+			}
+		}
+	}
 }
 
 func directionOf(attributes []sdp.Attribute) string {
@@ -191,16 +250,16 @@ func (s *section) choose(m *sdp.MediaDescription) error {
 			names = append(names, name)
 		}
 		codec := codecNames[strings.ToUpper(name)]
-		if codec == media.NoCodec || codec.Audio() != (s.kind == webrtc.RTPCodecTypeAudio) || f.parameter("packetization-mode") == "2" { // interleaved
+		if codec == media.NoCodec || codec.Audio() != (s.kind == "audio") || f.parameter("packetization-mode") == "2" { // interleaved
 			continue
 		}
-		c, err := f.choice(s.kind, pt, codec, formats["*"])
+		c, err := f.choice(pt, codec, formats["*"])
 		if err != nil {
 			return err
 		}
 		for _, pt2 := range m.MediaName.Formats {
 			if r := formats[pt2]; r != nil && strings.HasPrefix(strings.ToLower(r.rtpmap), "rtx/") && r.parameter("apt") == pt {
-				p, err := r.parameters(s.kind, pt2)
+				p, err := r.payload(pt2)
 				if err != nil {
 					return err
 				}
@@ -212,7 +271,7 @@ func (s *section) choose(m *sdp.MediaDescription) error {
 	}
 	if len(s.choices) == 0 {
 		known := "H264, H265, AV1, VP9 or VP8"
-		if s.kind == webrtc.RTPCodecTypeAudio {
+		if s.kind == "audio" {
 			known = "opus"
 		}
 		return refused("the %v track is offered as %s: encode it as %s", s.kind, strings.Join(names, ", "), known)
@@ -238,26 +297,25 @@ func (f *format) parameter(name string) string {
 }
 
 // wanted is the feedback that we give where the publisher takes it.
-var wanted = []webrtc.RTCPFeedback{{Type: "transport-cc"}, {Type: "ccm", Parameter: "fir"}, {Type: "nack"}, {Type: "nack", Parameter: "pli"}}
+var wanted = []string{"transport-cc", "ccm fir", "nack", "nack pli"}
 
-func (f *format) choice(kind webrtc.RTPCodecType, pt string, codec media.Codec, wild *format) (c choice, err error) {
+func (f *format) choice(pt string, codec media.Codec, wild *format) (c choice, err error) {
 	c.codec, c.sprop = codec, f.parameter("sprop-parameter-sets")
-	if c.params, err = f.parameters(kind, pt); err != nil {
+	if c.params, err = f.payload(pt); err != nil {
 		return c, err
 	}
 	for _, want := range wanted {
-		line := strings.TrimSpace(want.Type + " " + want.Parameter)
-		if slices.Contains(f.feedback, line) || wild != nil && slices.Contains(wild.feedback, line) {
-			c.params.RTCPFeedback = append(c.params.RTCPFeedback, want)
-			c.nack = c.nack || line == "nack"
-			c.pli = c.pli || line == "nack pli"
-			c.fir = c.fir || line == "ccm fir"
+		if slices.Contains(f.feedback, want) || wild != nil && slices.Contains(wild.feedback, want) {
+			c.params.feedback = append(c.params.feedback, want)
+			c.nack = c.nack || want == "nack"
+			c.pli = c.pli || want == "nack pli"
+			c.fir = c.fir || want == "ccm fir"
 		}
 	}
 	return c, nil
 }
 
-func (f *format) parameters(kind webrtc.RTPCodecType, pt string) (p webrtc.RTPCodecParameters, err error) {
+func (f *format) payload(pt string) (p payload, err error) {
 	parts := strings.Split(f.rtpmap, "/")
 	number, err := strconv.ParseUint(pt, 10, 7)
 	if err != nil || len(parts) < 2 {
@@ -267,16 +325,12 @@ func (f *format) parameters(kind webrtc.RTPCodecType, pt string) (p webrtc.RTPCo
 	if err != nil || rate < 1000 || rate > 1e6 {
 		return p, invalid("payload type %s has the clock rate %q", pt, parts[1])
 	}
-	p.PayloadType = webrtc.PayloadType(number)
-	p.MimeType, p.ClockRate, p.SDPFmtpLine = kind.String()+"/"+parts[0], uint32(rate), f.fmtp
 	if len(parts) > 2 {
-		channels, err := strconv.ParseUint(parts[2], 10, 8)
-		if err != nil {
+		if _, err := strconv.ParseUint(parts[2], 10, 8); err != nil {
 			return p, invalid("payload type %s has %q channels", pt, parts[2])
 		}
-		p.Channels = uint16(channels)
 	}
-	return p, nil
+	return payload{number: uint8(number), rate: int(rate), rtpmap: f.rtpmap, fmtp: f.fmtp}, nil
 }
 
 // simulcast reads the layers that are sent (RFC 8853 §5.1). Of alternatives for a layer the first is taken.
@@ -330,103 +384,12 @@ func (s *section) restrict(m *sdp.MediaDescription) {
 
 // track returns what is published of a choice.
 func (c *choice) track(rid string) media.Track {
-	t := media.Track{Codec: c.codec, Packing: media.RTP, ClockRate: int(c.params.ClockRate), RID: rid}
+	t := media.Track{Codec: c.codec, Packing: media.RTP, ClockRate: c.params.rate, RID: rid}
 	switch c.codec {
 	case media.Opus:
 		t.Channels = 2 // always signalled so (RFC 7587 §7); the bitstream says what it is
 	case media.H264:
-		t.Profile = strings.ToLower((&format{fmtp: c.params.SDPFmtpLine}).parameter("profile-level-id"))
+		t.Profile = strings.ToLower((&format{fmtp: c.params.fmtp}).parameter("profile-level-id"))
 	}
 	return t
-}
-
-// withDirections says sendrecv where the offer says nothing, which is the same (RFC 8866 §6.7): pion takes only what is said.
-func withDirections(text string, sections []*section) string {
-	for _, s := range sections {
-		if s.undirected {
-			mid := "a=mid:" + s.mid
-			text = strings.Replace(text, mid+"\r\n", mid+"\r\na=sendrecv\r\n", 1)
-		}
-	}
-	return text
-}
-
-// remoteCandidates takes the candidates out of an SDP: pion would refuse the whole of it for one that it cannot use.
-func remoteCandidates(text string) (without string, candidates []proto.Candidate) {
-	var b strings.Builder
-	mid := ""
-	first := 0
-	for line := range strings.Lines(text) {
-		bare := strings.TrimRight(line, "\r\n")
-		switch {
-		case strings.HasPrefix(bare, "a=candidate:"):
-			if len(candidates) < proto.MaxCandidates {
-				candidates = append(candidates, proto.Candidate{MID: mid, Value: bare[2:]})
-			}
-			continue
-		case bare == "a=end-of-candidates":
-			continue
-		case strings.HasPrefix(bare, "m="):
-			first, mid = len(candidates), ""
-		case strings.HasPrefix(bare, "a=mid:"):
-			mid = bare[len("a=mid:"):]
-			for i := first; i < len(candidates); i++ {
-				candidates[i].MID = mid
-			}
-		}
-		b.WriteString(line)
-	}
-	return b.String(), candidates
-}
-
-// withCredentials replaces the ICE credentials of an SDP, everywhere.
-func withCredentials(text, ufrag, pwd string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		switch {
-		case strings.HasPrefix(line, "a=ice-ufrag:"):
-			line = "a=ice-ufrag:" + ufrag + "\r\n"
-		case strings.HasPrefix(line, "a=ice-pwd:"):
-			line = "a=ice-pwd:" + pwd + "\r\n"
-		}
-		b.WriteString(line)
-	}
-	return b.String()
-}
-
-// finishAnswer adds what RFC 9725 §4.4 wants and pion leaves out, and asks for stereo: a sender of Opus sends mono unless the
-// receiver says that it prefers two channels (RFC 7587 §6.1). UDP candidates come before TCP's: simple clients, ffmpeg's among
-// them, look at the first one alone.
-func finishAnswer(text string, sections []*section) string {
-	opus := map[string]bool{} // by payload type
-	for _, s := range sections {
-		for _, c := range s.choices {
-			opus[fmt.Sprint(c.params.PayloadType)] = c.codec == media.Opus
-		}
-	}
-	var b, tcp strings.Builder
-	for line := range strings.Lines(text) {
-		bare := strings.TrimRight(line, "\r\n")
-		if strings.HasPrefix(bare, "a=candidate:") {
-			if strings.Contains(bare, " tcp ") {
-				tcp.WriteString(line)
-				continue
-			}
-		} else {
-			b.WriteString(tcp.String())
-			tcp.Reset()
-		}
-		if rest, is := strings.CutPrefix(bare, "a=fmtp:"); is {
-			pt, fmtp, _ := strings.Cut(rest, " ")
-			if opus[pt] && (&format{fmtp: fmtp}).parameter("stereo") == "" {
-				line = strings.TrimSuffix(bare, ";") + ";stereo=1\r\n"
-			}
-		}
-		b.WriteString(line)
-		if bare == "a=rtcp-mux" {
-			b.WriteString("a=rtcp-mux-only\r\n")
-		}
-	}
-	b.WriteString(tcp.String())
-	return b.String()
 }

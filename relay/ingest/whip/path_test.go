@@ -11,7 +11,6 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp/codecs"
-	"github.com/pion/webrtc/v4"
 
 	"gantry/media"
 	"gantry/media/h264"
@@ -39,10 +38,10 @@ func newLane(t testing.TB, c choice) *lane {
 	t.Cleanup(func() { _ = hub.Close() })
 	s := &session{server: &Server{cfg: Default(), hub: hub, log: log}, log: log, stream: "s", kick: make(chan struct{}, 1), ending: make(chan error, 1),
 		path: path{feedback: media.NewMailbox()}}
-	c.params.PayloadType = 96
-	kind := webrtc.RTPCodecTypeVideo
+	c.params.number = 96
+	kind := "video"
 	if c.codec.Audio() {
-		kind = webrtc.RTPCodecTypeAudio
+		kind = "audio"
 	}
 	s.prepare([]*section{{kind: kind, choices: []choice{c}}})
 	return &lane{t: t, s: s, seq: 65530, ts: 1<<32 - 9000, now: time.Second}
@@ -50,7 +49,7 @@ func newLane(t testing.TB, c choice) *lane {
 
 func avc() choice {
 	c := choice{codec: media.H264, nack: true}
-	c.params.ClockRate = 90000
+	c.params.rate = 90000
 	return c
 }
 
@@ -412,8 +411,8 @@ func TestSync(t *testing.T) {
 func TestAlign(t *testing.T) {
 	l := newLane(t, avc())
 	opus := choice{codec: media.Opus}
-	opus.params.ClockRate, opus.params.PayloadType = 48000, 97
-	l.s.prepare([]*section{{kind: webrtc.RTPCodecTypeAudio, choices: []choice{opus}}})
+	opus.params.rate, opus.params.number = 48000, 97
+	l.s.prepare([]*section{{kind: "audio", choices: []choice{opus}}})
 	video, sound := l.s.tracks[0], l.s.tracks[1]
 	units := record(t, "320x180", plain)
 	l.s.receive(sound, 97, piece{seq: 1, ts: 1000, arrival: l.now}, []byte{0xfc, 1})

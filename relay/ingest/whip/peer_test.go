@@ -43,28 +43,26 @@ func start(t testing.TB, access Access) *bench {
 	return startWith(t, access, Default(), nil)
 }
 
-// startWith starts a relay; change may alter how the server's peer connections are set up.
-func startWith(t testing.TB, access Access, cfg Config, change func(*webrtc.SettingEngine)) *bench {
+// startWith starts a relay; change may alter how its port is set up.
+func startWith(t testing.TB, access Access, cfg Config, change func(*rtc.Config)) *bench {
 	t.Helper()
 	out := io.Discard
 	if testing.Verbose() {
 		out = t.Output()
 	}
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	port, err := rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, log)
+	at := rtc.Config{Addr: "127.0.0.1:0"}
+	if change != nil {
+		change(&at)
+	}
+	port, err := rtc.Listen(at, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	hub := relay.Default()
 	hub.Hold = 0
 	b := &bench{hub: relay.NewHub(hub, log), port: port}
-	configure := func(e *webrtc.SettingEngine) {
-		port.Configure(e)
-		if change != nil {
-			change(e)
-		}
-	}
-	if b.server, err = New(cfg, b.hub, configure, access, log); err != nil {
+	if b.server, err = New(cfg, b.hub, port, access, log); err != nil {
 		t.Fatal(err)
 	}
 	b.web = httptest.NewServer(b.server)

@@ -2,28 +2,17 @@ package whip
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"encoding/binary"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/pion/dtls/v3"
-	"github.com/pion/interceptor"
-	"github.com/pion/interceptor/pkg/report"
-	"github.com/pion/interceptor/pkg/twcc"
-	"github.com/pion/sdp/v3"
-	"github.com/pion/webrtc/v4"
-
 	proto "gantry/internal/proto/whip"
+	"gantry/internal/rtc"
 	"gantry/media"
 	"gantry/relay"
 )
@@ -32,11 +21,9 @@ import (
 const Prefix = "/whip/"
 
 const (
-	captureURI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
-	receiveMTU = 1500
-	// replayWindow is how far back a retransmission may reach that is sent as the same packet again, without RTX.
-	replayWindow     = 4096
+	captureURI       = "http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time"
 	feedbackInterval = 50 * time.Millisecond // of transport-wide congestion control
+	reportInterval   = time.Second
 	maxPriority      = 100
 )
 
@@ -76,30 +63,21 @@ type Counters struct {
 
 // A Server is the http.Handler of all WHIP endpoints and sessions below Prefix.
 type Server struct {
-	cfg       Config
-	hub       *relay.Hub
-	configure func(*webrtc.SettingEngine)
-	log       *slog.Logger
-	cert      webrtc.Certificate
-	endpoint  *proto.Endpoint
-	counters  Counters
-	bonds     bonds
+	cfg      Config
+	hub      *relay.Hub
+	port     *rtc.Port
+	log      *slog.Logger
+	endpoint *proto.Endpoint
+	counters Counters
+	bonds    bonds
 }
 
-// New returns a Server that publishes to hub. configure gives the peer connections their ports, as (*rtc.Port).Configure.
-func New(cfg Config, hub *relay.Hub, configure func(*webrtc.SettingEngine), access Access, log *slog.Logger) (*Server, error) {
+// New returns a Server that publishes to hub what comes by port, which stays the caller's.
+func New(cfg Config, hub *relay.Hub, port *rtc.Port, access Access, log *slog.Logger) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("make DTLS key: %w", err)
-	}
-	cert, err := webrtc.GenerateCertificate(key)
-	if err != nil {
-		return nil, fmt.Errorf("make DTLS certificate: %w", err)
-	}
-	s := &Server{cfg: cfg, hub: hub, configure: configure, log: log, cert: *cert, bonds: bonds{all: map[bondKey]*bond{}}}
+	s := &Server{cfg: cfg, hub: hub, port: port, log: log, bonds: bonds{all: map[bondKey]*bond{}}}
 	s.endpoint = proto.NewEndpoint(proto.Options{Prefix: Prefix, Log: log, Accept: s.accept, Authorize: access.Authorize,
 		ICEServers: access.ICEServers, Limits: cfg.Limits})
 	return s, nil
@@ -115,7 +93,7 @@ func (s *Server) Counters() *Counters { return &s.counters }
 func (s *Server) Close() error { return s.endpoint.Close() }
 
 // accept opens a session for an offer.
-func (s *Server) accept(ctx context.Context, o proto.Offer) (proto.Answer, error) {
+func (s *Server) accept(_ context.Context, o proto.Offer) (proto.Answer, error) {
 	if !relay.ValidName(o.Stream) {
 		return proto.Answer{}, proto.Errorf(http.StatusNotFound, "%v", relay.ErrName)
 	}
@@ -130,100 +108,23 @@ func (s *Server) accept(ctx context.Context, o proto.Offer) (proto.Answer, error
 	if err != nil {
 		return proto.Answer{}, err
 	}
-	sections, err := parseOffer(o.SDP)
+	offer, err := parseOffer(o.SDP)
 	if err != nil {
 		return proto.Answer{}, err
 	}
 	session := &session{server: s, stream: o.Stream, remote: o.Remote, priority: priority, bond: bonding, born: time.Now(),
-		log:      s.log.With("session", o.Session),
-		gathered: make(chan struct{}, 1), ending: make(chan error, 1), kick: make(chan struct{}, 1), done: make(chan struct{}),
-		path: path{feedback: media.NewMailbox(), ssrc: mathrand.Uint32()}}
-	session.prepare(sections)
-	if session.pc, err = s.connection(session, sections); err != nil {
-		return proto.Answer{}, err
-	}
-	answer, err := session.negotiate(ctx, o.SDP, sections)
+		log: s.log.With("session", o.Session), mid: offer.sections[0].mid,
+		ending: make(chan error, 1), kick: make(chan struct{}, 1), done: make(chan struct{}),
+		path: path{feedback: media.NewMailbox(), ssrc: mathrand.Uint32(), sources: map[uint32]source{}}}
+	session.prepare(offer.sections)
+	answer, err := session.negotiate(offer)
 	if err != nil {
-		_ = session.pc.GracefulClose()
 		return proto.Answer{}, err
 	}
 	s.counters.Sessions.Add(1)
 	session.log.Info("publisher's session opened", "stream", o.Stream, "remote", o.Remote)
-	go session.run()
+	go session.run(offer.remote)
 	return proto.Answer{SDP: answer, Session: session}, nil
-}
-
-// connection makes a peer connection that knows the codecs of sections and no others.
-func (s *Server) connection(session *session, sections []*section) (*webrtc.PeerConnection, error) {
-	var codecs webrtc.MediaEngine
-	for _, sec := range sections {
-		for _, c := range sec.choices {
-			if err := codecs.RegisterCodec(c.params, sec.kind); err != nil {
-				return nil, refused("the %v track: %v", sec.kind, err)
-			}
-			if c.rtx == nil {
-				continue
-			}
-			if err := codecs.RegisterCodec(*c.rtx, sec.kind); err != nil {
-				return nil, refused("the %v track: %v", sec.kind, err)
-			}
-		}
-		for _, uri := range []string{sdp.SDESMidURI, sdp.SDESRTPStreamIDURI, sdp.SDESRepairRTPStreamIDURI, sdp.TransportCCURI, captureURI} {
-			if err := codecs.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: uri}, sec.kind); err != nil {
-				return nil, fmt.Errorf("register header extension %s: %w", uri, err)
-			}
-		}
-	}
-	var chain interceptor.Registry
-	congestion, err := twcc.NewSenderInterceptor(twcc.SendInterval(feedbackInterval))
-	if err != nil {
-		return nil, fmt.Errorf("make congestion feedback: %w", err)
-	}
-	reports, err := report.NewReceiverInterceptor()
-	if err != nil {
-		return nil, fmt.Errorf("make receiver reports: %w", err)
-	}
-	chain.Add(congestion)
-	chain.Add(reports)
-	chain.Add(&repair{s: session})
-
-	var engine webrtc.SettingEngine
-	s.configure(&engine)
-	// We are the DTLS server where the publisher lets us, so that the cheapest cipher that both have is taken (RFC 7714;
-	// RFC 5764 §4.1.2).
-	role := webrtc.DTLSRoleServer
-	if slices.ContainsFunc(sections, func(s *section) bool { return s.passive }) {
-		role = webrtc.DTLSRoleClient
-	}
-	if err := engine.SetAnsweringDTLSRole(role); err != nil {
-		return nil, fmt.Errorf("set DTLS role: %w", err)
-	}
-	engine.SetSRTPProtectionProfiles(dtls.SRTP_AEAD_AES_128_GCM, dtls.SRTP_AEAD_AES_256_GCM, dtls.SRTP_AES128_CM_HMAC_SHA1_80)
-	engine.SetSRTPReplayProtectionWindow(replayWindow)
-	engine.SetReceiveMTU(receiveMTU)
-	api := webrtc.NewAPI(webrtc.WithMediaEngine(&codecs), webrtc.WithInterceptorRegistry(&chain), webrtc.WithSettingEngine(engine))
-	pc, err := api.NewPeerConnection(webrtc.Configuration{Certificates: []webrtc.Certificate{s.cert}})
-	if err != nil {
-		return nil, fmt.Errorf("make peer connection: %w", err)
-	}
-	pc.OnTrack(session.received)
-	pc.OnICECandidate(func(c *webrtc.ICECandidate) {
-		if c == nil {
-			select {
-			case session.gathered <- struct{}{}:
-			default:
-			}
-		}
-	})
-	pc.OnConnectionStateChange(func(state webrtc.PeerConnectionState) {
-		switch state {
-		case webrtc.PeerConnectionStateFailed:
-			session.end(errConsent)
-		case webrtc.PeerConnectionStateClosed:
-			session.end(errLeft)
-		}
-	})
-	return pc, nil
 }
 
 // prepare makes the tracks of a session.
@@ -241,28 +142,6 @@ func (s *session) prepare(sections []*section) {
 		}
 	}
 }
-
-// retransmitted takes a packet of an RTX stream (RFC 4588 §4): the original's sequence number, then its payload.
-func (s *session) retransmitted(ssrc uint32, b []byte) {
-	payload, ok := rtpPayload(b)
-	if !ok || len(payload) < 2 {
-		return // padding that probes the path
-	}
-	p := piece{seq: binary.BigEndian.Uint16(payload), ts: binary.BigEndian.Uint32(b[4:]), marker: b[1]&0x80 != 0, arrival: s.now()}
-	s.mu.Lock()
-	var t *track
-	for _, candidate := range s.tracks {
-		if candidate.remote != nil && uint32(candidate.remote.RtxSSRC()) == ssrc {
-			t = candidate
-		}
-	}
-	s.mu.Unlock()
-	if t != nil && t.sure { // its payload type is not the track's
-		s.receive(t, uint8(t.choice.params.PayloadType), p, payload[2:])
-	}
-}
-
-func isRTX(mime string) bool { return strings.HasSuffix(strings.ToLower(mime), "/rtx") }
 
 // captureTime reads the abs-capture-time header extension; 0 when there is none.
 func captureTime(b []byte) uint64 {

@@ -2,21 +2,22 @@ package whip
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"net/http"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/pion/interceptor"
+	"github.com/pion/interceptor/pkg/twcc"
 	"github.com/pion/rtcp"
-	"github.com/pion/webrtc/v4"
+	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
 
 	proto "gantry/internal/proto/whip"
+	"gantry/internal/rtc"
 	"gantry/media"
 )
 
@@ -32,10 +33,9 @@ const (
 	busy      = 5 * time.Millisecond // between looks at a session while packets are missing
 	idle      = time.Second          // and otherwise
 	mediaTime = 30 * time.Second     // from the answer to the first packet
-	icesTime  = 10 * time.Second     // to gather candidates
 )
 
-// A session is one publisher: its peer connection, its tracks and its Publication.
+// A session is one publisher: its peer, its tracks and its Publication.
 //
 //	answered ──first packet──▶ publishing ──closed, replaced, no consent, left──▶ ended
 type session struct {
@@ -47,15 +47,14 @@ type session struct {
 	bond     bonding
 	born     time.Time
 
-	pc       *webrtc.PeerConnection
-	offer    string        // without candidates; a restart changes its credentials
-	gathered chan struct{} // one element when the last local candidate is known
+	peer *rtc.Peer
+	mid  string // the section whose transport all share
 
-	ending  chan error    // why; the first counts
-	kick    chan struct{} // look after the tracks now
-	done    chan struct{}
-	readers sync.WaitGroup
+	ending chan error    // why; the first counts
+	kick   chan struct{} // look after the tracks now
+	done   chan struct{}
 	path
+	outbound
 }
 
 // A path is how a session's packets go.
@@ -65,6 +64,7 @@ type path struct {
 	pub      publication   // nil before the first packet
 	heard    time.Duration // the first packet
 	ended    bool
+	sources  map[uint32]source
 	feedback *media.Mailbox // from the Hub
 	rtt      time.Duration
 	ssrc     uint32 // ours, in RTCP
@@ -75,90 +75,80 @@ type path struct {
 // now is the session's clock.
 func (s *session) now() time.Duration { return time.Since(s.born) }
 
-// negotiate answers the offer; sections are what it was found to hold.
-func (s *session) negotiate(ctx context.Context, offer string, sections []*section) (answer string, err error) {
-	text, candidates := remoteCandidates(offer)
-	text = withDirections(text, sections)
-	s.offer = text
-	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: text}); err != nil {
-		return "", invalid("%v", err)
-	}
-	_ = s.Trickle(proto.Fragment{Candidates: candidates})
-	if err := s.answer(ctx); err != nil {
-		if refusal := (*proto.Error)(nil); !errors.As(err, &refusal) {
-			err = refused("the offer cannot be answered: %v", err)
+// An outbound is what the session tells its publisher. The tracks' mutex guards what packets change.
+type outbound struct {
+	seal       atomic.Pointer[srtp.Context] // nil before the handshake is done
+	transport  uint8                        // header extension that numbers all packets; 0: not negotiated
+	congestion *twcc.Recorder
+	told       time.Duration // the last of the feedback on these
+	reported   time.Duration // the last receiver report
+	sealed     []byte
+}
+
+// negotiate answers an offer.
+func (s *session) negotiate(o *offer) (answer string, err error) {
+	for _, sec := range o.sections {
+		for _, c := range sec.choices {
+			if sec.extensions.transport != 0 && slices.Contains(c.params.feedback, "transport-cc") {
+				s.transport = sec.extensions.transport
+			}
 		}
+	}
+	if s.transport != 0 {
+		s.congestion = twcc.NewRecorder(s.ssrc)
+	}
+	if s.peer, err = s.server.port.NewPeer(rtc.Events{Connected: s.connected, Path: func(rtc.Path) {}, RTP: s.media, RTCP: s.control}); err != nil {
 		return "", err
 	}
-	answer = s.pc.LocalDescription().SDP
-	if strings.Count(answer, "a=recvonly") != len(sections) {
-		return "", refused("the offered codecs cannot be received together")
+	if o.passive {
+		s.peer.Initiate()
 	}
-	return finishAnswer(answer, sections), nil
-}
-
-// answer makes the local description and waits for all of its candidates (RFC 9725 §4.3.2).
-func (s *session) answer(ctx context.Context) error {
-	answer, err := s.pc.CreateAnswer(nil)
+	local, err := s.peer.Local()
+	if err == nil {
+		answer, err = o.answer(local, s.server.port.Lite())
+	}
 	if err != nil {
-		return fmt.Errorf("create answer: %w", err)
+		_ = s.peer.Close()
 	}
-	if err := s.pc.SetLocalDescription(answer); err != nil {
-		return fmt.Errorf("set answer: %w", err)
-	}
-	limit := time.NewTimer(icesTime)
-	defer limit.Stop()
-	select {
-	case <-s.gathered:
-		return nil
-	case <-limit.C:
-		return errors.New("gather candidates: out of time")
-	case <-ctx.Done():
-		return &proto.Error{Status: http.StatusServiceUnavailable, Reason: "the request was given up"}
-	}
+	return answer, err
 }
 
-// Trickle implements proto.Session.
+// connected runs when the handshake is done.
+func (s *session) connected(keys rtc.Keys) {
+	seal, err := keys.SealRTCP()
+	if err != nil {
+		s.end(err)
+		return
+	}
+	s.seal.Store(seal)
+	s.log.Debug("publisher connected", "stream", s.stream, "srtp", keys.String())
+}
+
+// Trickle implements proto.Session. Names that do not resolve and transports that are not ours are dropped in silence (RFC 9725
+// §4.3.1).
 func (s *session) Trickle(f proto.Fragment) error {
 	for _, c := range f.Candidates {
-		mid := c.MID
-		// Names that do not resolve and transports that are not ours are dropped in silence (RFC 9725 §4.3.1).
-		if err := s.pc.AddICECandidate(webrtc.ICECandidateInit{Candidate: c.Value, SDPMid: &mid}); err != nil {
-			s.log.Debug("candidate not used", "err", err)
-		}
+		s.peer.AddCandidate(c.Value)
 	}
 	return nil
 }
 
 // Restart implements proto.Session (RFC 9725 §4.3.3).
 func (s *session) Restart(f proto.Fragment) (proto.Fragment, error) {
-	text := withCredentials(s.offer, f.Ufrag, f.Pwd)
-	select {
-	case <-s.gathered:
-	default:
+	remote := rtc.Parameters{Ufrag: f.Ufrag, Pwd: f.Pwd}
+	for _, c := range f.Candidates {
+		remote.Candidates = append(remote.Candidates, c.Value)
 	}
-	if err := s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: text}); err != nil {
-		s.rollback()
-		return proto.Fragment{}, proto.Errorf(http.StatusUnprocessableEntity, "ICE restart: %v", err)
-	}
-	if err := s.answer(context.Background()); err != nil {
-		s.rollback()
-		return proto.Fragment{}, fmt.Errorf("ICE restart: %w", err)
-	}
-	s.offer = text
-	_ = s.Trickle(f)
-	s.log.Info("ICE restarted", "stream", s.stream, "remote", s.remote)
-	local, err := proto.ParseFragment([]byte(s.pc.LocalDescription().SDP))
+	local, err := s.peer.Restart(remote)
 	if err != nil {
-		return local, fmt.Errorf("ICE restart: %w", err)
+		return proto.Fragment{}, err
 	}
-	return local, nil
-}
-
-func (s *session) rollback() {
-	if s.pc.SignalingState() == webrtc.SignalingStateHaveRemoteOffer {
-		_ = s.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeRollback})
+	s.log.Info("ICE restarted", "stream", s.stream, "remote", s.remote)
+	reply := proto.Fragment{Ufrag: local.Ufrag, Pwd: local.Pwd, Lite: s.server.port.Lite(), End: true}
+	for _, c := range local.Candidates {
+		reply.Candidates = append(reply.Candidates, proto.Candidate{MID: s.mid, Value: c})
 	}
+	return reply, nil
 }
 
 // Done implements proto.Session.
@@ -188,8 +178,20 @@ func (s *session) wake() {
 }
 
 // run looks after the session until it ends, and then takes it apart.
-func (s *session) run() {
+func (s *session) run(remote rtc.Parameters) {
 	defer close(s.done)
+	ctx, cancel := context.WithCancel(context.Background())
+	var connection sync.WaitGroup
+	connection.Go(func() {
+		err := s.peer.Run(ctx, remote)
+		switch {
+		case errors.Is(err, rtc.ErrLost):
+			err = errConsent
+		case errors.Is(err, rtc.ErrBye), err == nil:
+			err = errLeft
+		}
+		s.end(err)
+	})
 	why := s.attend()
 	s.mu.Lock()
 	s.ended = true
@@ -198,10 +200,8 @@ func (s *session) run() {
 	if pub != nil {
 		_ = pub.Close()
 	}
-	if err := s.pc.GracefulClose(); err != nil {
-		s.log.Debug("peer connection closed", "err", err)
-	}
-	s.readers.Wait()
+	cancel()
+	connection.Wait()
 	s.server.counters.Sessions.Add(-1)
 	s.log.Info("publisher's session ended", "stream", s.stream, "remote", s.remote, "reason", why, "dur", s.now().Round(time.Millisecond))
 }
@@ -211,7 +211,6 @@ func (s *session) attend() error {
 	timer := time.NewTimer(idle)
 	defer timer.Stop()
 	var over <-chan struct{}
-	var measured time.Duration
 	var out []rtcp.Packet
 	for {
 		select {
@@ -229,8 +228,7 @@ func (s *session) attend() error {
 		case <-timer.C:
 		}
 		now := s.now()
-		if now-measured >= time.Second {
-			measured = now
+		if now-s.reported >= reportInterval {
 			s.measure()
 		}
 		s.mu.Lock()
@@ -238,8 +236,8 @@ func (s *session) attend() error {
 			s.mu.Unlock()
 			return errNoMedia
 		}
-		next := idle
-		out = out[:0]
+		var next time.Duration
+		out, next = s.owed(out[:0], now)
 		for _, t := range s.tracks {
 			var soon time.Duration
 			s.advance(t, now)
@@ -251,11 +249,7 @@ func (s *session) attend() error {
 			over = s.pub.Done()
 		}
 		s.mu.Unlock()
-		if len(out) > 0 {
-			if err := s.pc.WriteRTCP(out); err != nil {
-				s.log.Debug("feedback not sent", "err", err)
-			}
-		}
+		s.tell(out)
 		timer.Reset(next)
 	}
 }
@@ -286,124 +280,122 @@ func (s *session) wantKey(tracks uint64) {
 
 // measure reads the round trip time that ICE's consent checks see.
 func (s *session) measure() {
-	stats, ok := s.pc.SCTP().Transport().ICETransport().GetSelectedCandidatePairStats()
-	if !ok || stats.CurrentRoundTripTime <= 0 {
+	rtt := s.peer.RoundTrip()
+	if rtt <= 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rtt = time.Duration(stats.CurrentRoundTripTime * float64(time.Second))
+	s.rtt = rtt
 }
 
-// received is pion's call for a new incoming encoding; it reads it to its end.
-func (s *session) received(remote *webrtc.TrackRemote, receiver *webrtc.RTPReceiver) {
-	s.mu.Lock()
-	var t *track
-	for _, candidate := range s.tracks {
-		if candidate.section.kind == remote.Kind() && candidate.rid == remote.RID() {
-			t = candidate
+// owed appends the reports that are due, and returns when to look again at the latest. The session is locked.
+func (s *session) owed(out []rtcp.Packet, now time.Duration) ([]rtcp.Packet, time.Duration) {
+	next := idle
+	if now-s.reported >= reportInterval {
+		s.reported = now
+		if r := s.reports(now); r != nil {
+			out = append(out, r)
 		}
 	}
-	if s.ended || t == nil {
-		s.mu.Unlock()
+	if s.congestion == nil || s.heard == 0 {
+		return out, next
+	}
+	if now-s.told >= feedbackInterval {
+		s.told = now
+		if s.congestion.PacketsHeld() > 0 {
+			out = append(out, s.congestion.BuildFeedbackPacket()...)
+		}
+	}
+	return out, min(next, s.told+feedbackInterval-now)
+}
+
+// maxFeedback is how many bytes of RTCP go into one packet.
+const maxFeedback = 1200
+
+// tell sends feedback to the publisher.
+func (s *session) tell(out []rtcp.Packet) {
+	seal := s.seal.Load()
+	if seal == nil || len(out) == 0 {
 		return
 	}
-	t.remote = remote
-	for _, x := range receiver.GetParameters().HeaderExtensions {
-		if x.URI == captureURI {
-			t.captureID = uint8(x.ID)
+	b, err := rtcp.Marshal(out)
+	if len(b) > maxFeedback && len(out) > 1 {
+		for i := range out {
+			s.tell(out[i : i+1])
 		}
+		return
 	}
-	s.readers.Go(func() { s.readReports(t, receiver) })
-	s.readers.Add(1)
-	defer s.readers.Done()
-	s.mu.Unlock()
-	s.wake()
-	s.read(t, remote)
+	if err == nil {
+		b, err = seal.EncryptRTCP(s.sealed[:0], b, nil)
+	}
+	if err == nil {
+		s.sealed = b
+		err = s.peer.Write(b)
+	}
+	if err != nil {
+		s.log.Debug("feedback not sent", "err", err)
+	}
 }
 
-// maxUnread is how many packets in a row may be unreadable before the track is given up.
-const maxUnread = 100
+// media takes an RTP packet, on the socket's reader: nothing on its way to the Hub blocks.
+func (s *session) media(b []byte, h *rtp.Header) {
+	payload, ok := rtpPayload(b)
+	if !ok {
+		return
+	}
+	p := piece{seq: h.SequenceNumber, ts: h.Timestamp, marker: h.Marker, arrival: s.now()}
+	s.mu.Lock()
+	if s.congestion != nil {
+		if x := h.GetExtension(s.transport); len(x) == 2 {
+			s.congestion.Record(h.SSRC, binary.BigEndian.Uint16(x), p.arrival.Microseconds())
+		}
+	}
+	from, ok := s.source(h, p.arrival)
+	t := from.track
+	if ok && !from.repair {
+		begins := !t.reception.begun
+		t.heard = p.arrival
+		t.reception.packet(p.seq, p.ts, p.arrival, t.info.ClockRate)
+		if begins {
+			s.wake()
+		}
+	}
+	known := ok && (!from.repair || t.sure) // the payload type of RTX is not the track's
+	s.mu.Unlock()
+	switch {
+	case !known:
+	case from.repair && len(payload) < 2: // padding that probes the path
+	case from.repair: // the original's sequence number, then its payload (RFC 4588 §4)
+		p.seq = binary.BigEndian.Uint16(payload)
+		s.receive(t, t.choice.params.number, p, payload[2:])
+	default:
+		if id := t.section.capture; id != 0 {
+			p.capture = captureTime(h.GetExtension(id))
+		}
+		s.receive(t, h.PayloadType, p, payload)
+	}
+}
 
-// read takes packets until the peer connection closes.
-func (s *session) read(t *track, remote *webrtc.TrackRemote) {
-	buf := make([]byte, receiveMTU)
-	for bad := 0; bad < maxUnread; {
-		n, attributes, err := remote.Read(buf)
-		if err != nil {
-			bad++ // the end, or a packet that an interceptor cannot read
-			if ended(err) {
-				return
-			}
-			continue
-		}
-		bad = 0
-		header, err := attributes.GetRTPHeader(buf[:n])
-		if err != nil {
-			continue
-		}
-		payload, ok := rtpPayload(buf[:n])
+// control takes a compound packet of RTCP, on the socket's reader.
+func (s *session) control(b []byte) {
+	packets, err := rtcp.Unmarshal(b)
+	if err != nil {
+		return
+	}
+	for _, p := range packets {
+		sr, ok := p.(*rtcp.SenderReport)
 		if !ok {
 			continue
 		}
-		p := piece{seq: header.SequenceNumber, ts: header.Timestamp, marker: header.Marker, arrival: s.now()}
-		if t.captureID != 0 {
-			p.capture = captureTime(header.GetExtension(t.captureID))
+		s.mu.Lock()
+		from := s.sources[sr.SSRC]
+		if from.track != nil {
+			from.track.reception.senderReport, from.track.reception.senderReportedAt = uint32(sr.NTPTime>>16), s.now()
 		}
-		s.receive(t, header.PayloadType, p, payload)
-	}
-}
-
-// ended tells whether a read returned because the peer connection closed.
-func ended(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrClosedPipe) }
-
-// readReports takes RTCP until the peer connection closes. It also feeds the interceptors.
-func (s *session) readReports(t *track, receiver *webrtc.RTPReceiver) {
-	for bad := 0; bad < maxUnread; {
-		var packets []rtcp.Packet
-		var err error
-		if t.rid == "" {
-			packets, _, err = receiver.ReadRTCP()
-		} else {
-			packets, _, err = receiver.ReadSimulcastRTCP(t.rid)
-		}
-		if err != nil {
-			bad++
-			if ended(err) {
-				return
-			}
-			continue
-		}
-		bad = 0
-		for _, p := range packets {
-			if sr, ok := p.(*rtcp.SenderReport); ok && sr.SSRC == uint32(t.remote.SSRC()) {
-				s.senderReport(t, sr)
-			}
+		s.mu.Unlock()
+		if from.track != nil && !from.repair {
+			s.senderReport(from.track, sr)
 		}
 	}
-}
-
-// A repair is the interceptor that takes retransmissions (RFC 4588) as they come. pion hands them out only when the track's
-// next packet of its own arrives.
-type repair struct {
-	interceptor.NoOp
-	s *session
-}
-
-// NewInterceptor implements interceptor.Factory: one session, one interceptor.
-func (r *repair) NewInterceptor(string) (interceptor.Interceptor, error) { return r, nil }
-
-// BindRemoteStream implements interceptor.Interceptor.
-func (r *repair) BindRemoteStream(info *interceptor.StreamInfo, reader interceptor.RTPReader) interceptor.RTPReader {
-	if !isRTX(info.MimeType) {
-		return reader
-	}
-	ssrc := info.SSRC
-	return interceptor.RTPReaderFunc(func(b []byte, a interceptor.Attributes) (int, interceptor.Attributes, error) {
-		n, a, err := reader.Read(b, a)
-		if err == nil {
-			r.s.retransmitted(ssrc, b[:n])
-		}
-		return n, a, err
-	})
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/pion/rtcp"
-	"github.com/pion/webrtc/v4"
 
 	"gantry/media"
 	"gantry/relay"
@@ -37,11 +36,11 @@ type track struct {
 	index uint8
 	origin
 	choice *choice
-	sure   bool        // its packets have confirmed the codec, or there is no other
-	info   media.Track // as published
-	// Set when the first packet has come.
-	remote    *webrtc.TrackRemote
-	captureID uint8 // header extension abs-capture-time; 0: not negotiated
+	sure   bool          // its packets have confirmed the codec, or there is no other
+	info   media.Track   // as published
+	ssrc   uint32        // 0 before the first packet
+	heard  time.Duration // the last packet
+	reception
 
 	reorder  reorder
 	timeline timeline
@@ -85,11 +84,11 @@ func (s *session) choose(t *track, c *choice) {
 // settle takes the payload type of a packet of t; false when it was not negotiated. When it is of another codec than what was
 // published, the session publishes anew. The session is locked.
 func (s *session) settle(t *track, payloadType uint8) bool {
-	if t.sure && uint8(t.choice.params.PayloadType) == payloadType {
+	if t.sure && t.choice.params.number == payloadType {
 		return true
 	}
 	for _, c := range t.choices {
-		if uint8(c.params.PayloadType) != payloadType {
+		if c.params.number != payloadType {
 			continue
 		}
 		for _, other := range s.tracks {
@@ -302,20 +301,19 @@ func (s *session) align(t *track) {
 // requests appends the feedback that the track owes now, and returns when to look again at the latest. The session is locked.
 func (s *session) requests(t *track, now time.Duration, all []rtcp.Packet) ([]rtcp.Packet, time.Duration) {
 	next := idle
-	if t.remote == nil {
+	if t.ssrc == 0 {
 		return all, next
 	}
 	if s.pub == nil {
 		next = codecTime / 10
 	}
-	ssrc := uint32(t.remote.SSRC())
 	if len(t.reorder.holes) > 0 {
 		next = busy
 		if t.choice.nack {
 			s.nacks = t.reorder.wanted(s.nacks[:0], now, max(s.rtt+s.rtt/8, minRetry))
 			if len(s.nacks) > 0 {
 				s.server.counters.NACKs.Add(uint64(len(s.nacks)))
-				all = append(all, &rtcp.TransportLayerNack{SenderSSRC: s.ssrc, MediaSSRC: ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(s.nacks)})
+				all = append(all, &rtcp.TransportLayerNack{SenderSSRC: s.ssrc, MediaSSRC: t.ssrc, Nacks: rtcp.NackPairsFromSequenceNumbers(s.nacks)})
 			}
 		}
 	}
@@ -323,7 +321,7 @@ func (s *session) requests(t *track, now time.Duration, all []rtcp.Packet) ([]rt
 		next = min(next, keyRetry/5)
 		if t.keyAsked == 0 || now-t.keyAsked >= keyRetry {
 			t.keyAsked = now
-			if request := s.keyRequest(t, ssrc); request != nil {
+			if request := s.keyRequest(t, t.ssrc); request != nil {
 				s.server.counters.KeyRequests.Add(1)
 				all = append(all, request)
 			}

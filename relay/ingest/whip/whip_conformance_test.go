@@ -17,6 +17,7 @@ import (
 	"github.com/pion/webrtc/v4"
 
 	proto "gantry/internal/proto/whip"
+	"gantry/internal/rtc"
 	"gantry/internal/testkit"
 	"gantry/media"
 )
@@ -257,9 +258,7 @@ func TestConformance06(t *testing.T) {
 
 func TestConformance07(t *testing.T) {
 	t.Parallel()
-	b := startWith(t, Access{}, Default(), func(e *webrtc.SettingEngine) {
-		e.SetICETimeouts(500*time.Millisecond, time.Second, 100*time.Millisecond)
-	})
+	b := startWith(t, Access{}, Default(), func(c *rtc.Config) { c.Silence = 1500 * time.Millisecond })
 	p := newPeer(t)
 	p.addVideo()
 	l := newLink(t, b.port.UDPMux().GetListenAddresses()[0], 0, 0)
@@ -455,12 +454,13 @@ func TestConformance16And17(t *testing.T) {
 		t.Errorf("trickle with the new ETag: %d", r.StatusCode)
 	}
 
-	without, _ := remoteCandidates(withCredentials(p.answer, theirs.Ufrag, theirs.Pwd))
+	anew := regexp.MustCompile(`a=candidate:.*\r\n`).ReplaceAllString(p.answer, "")
+	anew = strings.NewReplacer(ufragOf(p.answer), theirs.Ufrag, pwdOf(p.answer), theirs.Pwd).Replace(anew)
 	var lines strings.Builder
 	for _, c := range theirs.Candidates {
 		lines.WriteString("a=" + c.Value + "\r\n")
 	}
-	answer := strings.Replace(without, "a=recvonly\r\n", "a=recvonly\r\n"+lines.String(), 1)
+	answer := strings.Replace(anew, "a=recvonly\r\n", "a=recvonly\r\n"+lines.String(), 1)
 	if err := p.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: answer}); err != nil {
 		t.Fatal(err)
 	}
@@ -573,12 +573,12 @@ func TestOBSSimulcast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sections, err := parseOffer(string(offer))
+	parsed, err := parseOffer(string(offer))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &session{}
-	s.prepare(sections)
+	s.prepare(parsed.sections)
 	var rids []string
 	for _, track := range s.tracks[1:] {
 		rids = append(rids, track.rid)

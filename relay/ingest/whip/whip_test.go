@@ -9,6 +9,7 @@ import (
 
 	"github.com/pion/webrtc/v4"
 
+	"gantry/internal/rtc"
 	"gantry/internal/testkit"
 	"gantry/media"
 	"gantry/relay"
@@ -88,9 +89,9 @@ func TestPublisherIsDTLSServer(t *testing.T) {
 	}
 	testkit.Eventually(t, 15*time.Second, "connected", func() bool { return p.pc.ConnectionState() == webrtc.PeerConnectionStateConnected })
 
-	answer := "a=candidate:1 1 tcp 1671430143 127.0.0.1 9 typ host tcptype passive\r\na=candidate:2 1 udp 2130706431 127.0.0.1 9 typ host\r\na=end-of-candidates\r\n"
-	got := finishAnswer(answer, nil)
-	if udp, tcp, end := strings.Index(got, " udp "), strings.Index(got, " tcp "), strings.Index(got, "a=end-of"); udp < 0 || udp > tcp || tcp > end {
+	got, err := (&offer{sections: []*section{{kind: "video", mid: "0"}}}).answer(rtc.Parameters{Candidates: []string{
+		"candidate:1 1 tcp 1671430143 127.0.0.1 9 typ host tcptype passive", "candidate:2 1 udp 2130706431 127.0.0.1 9 typ host"}}, false)
+	if udp, tcp, end := strings.Index(got, " udp "), strings.Index(got, " tcp "), strings.Index(got, "a=end-of"); err != nil || udp < 0 || udp > tcp || tcp > end {
 		t.Errorf("candidates in the answer:\n%s", got)
 	}
 }
