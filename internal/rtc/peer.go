@@ -149,6 +149,7 @@ func (p *Peer) Local() (Parameters, error) {
 	for _, c := range candidates {
 		l.Candidates = append(l.Candidates, "candidate:"+c.Marshal())
 	}
+	l.Candidates = append(l.Candidates, p.port.reflexive()...)
 	return l, nil
 }
 

@@ -78,7 +78,7 @@ type Port struct {
 	local   interfaces
 
 	mu   sync.Mutex
-	seen map[*socket]netip.Addr // by a STUN server
+	seen map[*socket]netip.AddrPort // by a STUN server
 }
 
 // Listen opens the UDP and TCP port that cfg names. It warns when the kernel grants smaller socket buffers than wanted.

@@ -21,7 +21,8 @@ const (
 )
 
 // Reflect asks a STUN server, "host" or "host:port", at which address this port is seen (RFC 8489), and tells it to peers from
-// then on as if Config.PublicAddrs named it, with the port's own number. It asks again from time to time, until ctx ends.
+// then on as if Config.PublicAddrs named it, with the port's own number. Where a NAT shows another port, peers are told of that
+// too: who may send there, though nothing is forwarded, is up to the NAT. It asks again from time to time, until ctx ends.
 func (p *Port) Reflect(ctx context.Context, server string) error {
 	host, port, err := net.SplitHostPort(server)
 	if err != nil {
@@ -62,16 +63,16 @@ func (p *Port) reflected(s *socket, seen netip.AddrPort) {
 	local := slices.ContainsFunc(p.udp.GetListenAddresses(), func(a net.Addr) bool { return a.(*net.UDPAddr).IP.Equal(seen.Addr().AsSlice()) })
 	p.log.Info("seen at", "remote", seen.String())
 	if !local && seen.Port() != own.Port() {
-		p.log.Warn("a NAT changes the port: let it forward UDP and TCP to this machine, or peers may not get in", "remote", seen.String(), "port", own.Port())
+		p.log.Warn("a NAT changes the port: let it forward UDP and TCP to this machine, or not all peers get in", "remote", seen.String(), "port", own.Port())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.seen == nil {
-		p.seen = map[*socket]netip.Addr{}
+		p.seen = map[*socket]netip.AddrPort{}
 	}
 	delete(p.seen, s)
-	if !local && !slices.Contains(p.cfg.PublicAddrs, seen.Addr()) {
-		p.seen[s] = seen.Addr()
+	if !local {
+		p.seen[s] = seen
 	}
 }
 
@@ -81,11 +82,30 @@ func (p *Port) rules() []ice.AddressRewriteRule {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, s := range p.sockets {
-		if a, ok := p.seen[s]; ok {
-			rules = append(rules, alsoAt(a))
+		if a, ok := p.seen[s]; ok && !slices.Contains(p.cfg.PublicAddrs, a.Addr()) {
+			rules = append(rules, alsoAt(a.Addr()))
 		}
 	}
 	return rules
+}
+
+// reflexive returns the candidates that rules cannot tell: those whose port is not ours.
+func (p *Port) reflexive() (candidates []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.sockets {
+		own := s.LocalAddr().(*net.UDPAddr).AddrPort()
+		a, ok := p.seen[s]
+		if !ok || a.Port() == own.Port() {
+			continue
+		}
+		c, err := ice.NewCandidateServerReflexive(&ice.CandidateServerReflexiveConfig{Network: "udp", Address: a.Addr().String(), Port: int(a.Port()),
+			Component: ice.ComponentRTP, RelAddr: own.Addr().Unmap().String(), RelPort: int(own.Port())})
+		if err == nil { // an address that the STUN server's answer was checked for
+			candidates = append(candidates, "candidate:"+c.Marshal())
+		}
+	}
+	return candidates
 }
 
 func alsoAt(a netip.Addr) ice.AddressRewriteRule {

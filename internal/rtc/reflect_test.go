@@ -13,7 +13,7 @@ import (
 	"gantry/internal/testkit"
 )
 
-// What a STUN server sees is told to peers, with the port that is ours.
+// What a STUN server sees is told to peers, with the port that is ours and with the one that it saw.
 func TestReflect(t *testing.T) {
 	server, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -54,6 +54,9 @@ func TestReflect(t *testing.T) {
 	}
 	all := strings.Join(local.Candidates, "\n")
 	if want := " 203.0.113.9 " + port.Addr().String()[len("127.0.0.1:"):] + " typ host"; !strings.Contains(all, want) || !strings.Contains(all, " 127.0.0.1 ") {
+		t.Errorf("no %q among\n%s", want, all)
+	}
+	if want := " 203.0.113.9 40000 typ srflx raddr 127.0.0.1 rport "; !strings.Contains(all, want) {
 		t.Errorf("no %q among\n%s", want, all)
 	}
 	_ = peer.Close()
