@@ -72,3 +72,19 @@ func TestRelayBehindNAT(t *testing.T) {
 		})
 	}
 }
+
+// Relay, publisher and viewers have no IPv4 at all, not even 127.0.0.1.
+func TestIPv6Only(t *testing.T) {
+	internet := netns.NewInternet(t)
+	relay := relayIn(t, internet.Host("2001:db8::1", access), "2001:db8::1", "")
+	box, home := internet.Host("2001:db8::2", access), internet.Host("2001:db8::3", access)
+	line := relay.publisher(t, box, "demo").WaitLine(20*time.Second, `msg=publishing .*`)[0]
+	if !strings.Contains(line, "remote=[2001:db8::1]:8189 transport=udp") {
+		t.Error(line)
+	}
+	watching := relay.watcher(t, home, "demo")
+	page := chromium.Open(t, chromium.Options{Prefix: home.Prefix()}, "http://"+relay.at+"/play/demo")
+	page.Wait(20*time.Second, player+`.state === "playing"`, player+".status")
+	shows(page, 10*time.Second)
+	watching.WaitLine(10*time.Second, picture.String())
+}
