@@ -4,9 +4,12 @@ import (
 	"context"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"gantry/device"
+	"gantry/internal/clock"
 	"gantry/media"
 	"gantry/uplink"
 )
@@ -60,11 +63,7 @@ func (p *Programme) Push(q *media.Queue, from time.Duration, i int) {
 // Send has s send the programme at its own pace until the test ends. It returns what Run returns if that ends by itself.
 func (p *Programme) Send(tb testing.TB, s uplink.Sender) <-chan error {
 	tb.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	q := media.NewQueue(time.Second, p.Tracks)
-	fed, done, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
-	go func() {
-		defer close(fed)
+	_, ended := send(tb, s, p.Tracks, func(ctx context.Context, q *media.Queue) {
 		tick := time.NewTicker(time.Second / 30)
 		defer tick.Stop()
 		for i := 0; ; i++ {
@@ -75,11 +74,47 @@ func (p *Programme) Send(tb testing.TB, s uplink.Sender) <-chan error {
 				p.Push(q, 0, i)
 			}
 		}
-	}()
-	go func() {
-		defer close(done)
-		ended <- s.Run(ctx, uplink.Program{Tracks: p.Tracks, Packets: q, Feedback: func(media.Feedback) {}})
-	}()
-	tb.Cleanup(func() { cancel(); <-fed; <-done })
+	})
 	return ended
+}
+
+// SendFrom has s send what a source gives until the test ends, and fails the test if s then does not end well. Connected is closed
+// when media flows.
+func SendFrom(tb testing.TB, s uplink.Sender, source device.PacketSource) (connected <-chan struct{}) {
+	tb.Helper()
+	tb.Cleanup(func() { _ = source.Close() })
+	tracks, err := source.Start(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var ended <-chan error
+	tb.Cleanup(func() { // after send's
+		if err := <-ended; err != nil {
+			tb.Error(err)
+		}
+	})
+	connected, ended = send(tb, s, tracks, func(ctx context.Context, q *media.Queue) {
+		for {
+			p, err := source.Read(ctx)
+			if err != nil {
+				return
+			}
+			q.Push(p)
+		}
+	})
+	return connected
+}
+
+// send runs s, and feed beside it, until the test ends.
+func send(tb testing.TB, s uplink.Sender, tracks []media.Track, feed func(context.Context, *media.Queue)) (connected <-chan struct{}, ended <-chan error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	q := media.NewQueue(time.Second, tracks)
+	live, done := make(chan struct{}), make(chan error, 1)
+	var work sync.WaitGroup
+	work.Go(func() { feed(ctx, q) })
+	work.Go(func() {
+		done <- s.Run(ctx, uplink.Program{Tracks: tracks, Packets: q, Wall: clock.Wall, Feedback: func(media.Feedback) {}, Connected: func() { close(live) }})
+	})
+	tb.Cleanup(func() { cancel(); work.Wait() })
+	return live, done
 }

@@ -20,10 +20,8 @@ import (
 
 	"gantry/device/file"
 	device "gantry/device/rtsp"
-	"gantry/internal/clock"
 	"gantry/internal/testkit"
 	"gantry/media"
-	"gantry/uplink"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -42,40 +40,9 @@ func serve(t *testing.T, c Config, codecs ...string) *Sender {
 	if out, err := exec.Command("ffmpeg", append(args, path)...).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	source := file.New(file.Config{Path: path}, quiet)
-	tracks, err := source.Start(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	queue := media.NewQueue(time.Second, tracks)
-	s, ctx, cancel := New(c, quiet), context.Context(nil), context.CancelFunc(nil)
-	ctx, cancel = context.WithCancel(context.Background())
-	connected, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		ended <- s.Run(ctx, uplink.Program{Tracks: tracks, Packets: queue, Wall: clock.Wall, Feedback: func(media.Feedback) {},
-			Connected: func() { close(connected) }})
-	}()
-	fed := make(chan struct{})
-	go func() {
-		defer close(fed)
-		for {
-			p, err := source.Read(ctx)
-			if err != nil {
-				return
-			}
-			queue.Push(p)
-		}
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-fed
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		_ = source.Close()
-	})
+	s := New(c, quiet)
 	select {
-	case <-connected:
+	case <-testkit.SendFrom(t, s, file.New(file.Config{Path: path}, quiet)):
 	case <-time.After(20 * time.Second):
 		t.Fatal("not serving")
 	}

@@ -11,10 +11,7 @@ import (
 	"time"
 
 	"gantry/device/file"
-	"gantry/internal/clock"
 	"gantry/internal/testkit"
-	"gantry/media"
-	"gantry/uplink"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }
@@ -32,35 +29,8 @@ func send(t *testing.T, c Config) *Sender {
 		"-pix_fmt", "yuv420p", "-c:v", "libx264", "-crf", "10", "-c:a", "aac", path).CombinedOutput(); err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
-	source := file.New(file.Config{Path: path}, quiet)
-	tracks, err := source.Start(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	queue := media.NewQueue(time.Second, tracks)
-	ctx, cancel := context.WithCancel(context.Background())
-	s, ended, fed := New(c, quiet), make(chan error, 1), make(chan struct{})
-	go func() {
-		ended <- s.Run(ctx, uplink.Program{Tracks: tracks, Packets: queue, Wall: clock.Wall, Feedback: func(media.Feedback) {}})
-	}()
-	go func() {
-		defer close(fed)
-		for {
-			p, err := source.Read(ctx)
-			if err != nil {
-				return
-			}
-			queue.Push(p)
-		}
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-fed
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		_ = source.Close()
-	})
+	s := New(c, quiet)
+	testkit.SendFrom(t, s, file.New(file.Config{Path: path}, quiet))
 	return s
 }
 
