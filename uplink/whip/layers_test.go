@@ -6,10 +6,10 @@ import (
 	"math/rand/v2"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"gantry/internal/clock"
 	"gantry/internal/testkit"
 	"gantry/media"
 	"gantry/media/h264"
@@ -54,28 +54,15 @@ func layered(ctx context.Context, t *testing.T) *programme {
 	}
 	p.Packets = media.NewQueue(time.Second, p.Tracks)
 	layers := [][][]byte{record(t, media.H265, "640x360"), record(t, media.H264, "640x360"), record(t, media.H264, "320x180")}
-	done := make(chan struct{})
-	t.Cleanup(func() { <-done })
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(time.Second / 30)
-		defer tick.Stop()
-		audio := clock.Now()
-		for i := 0; ; i++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			now := clock.Now()
-			for ; audio < now; audio += 20 * time.Millisecond {
-				p.Packets.Push(&media.Packet{Track: 3, PTS: audio, Start: true, End: true, Key: true, Data: randomBytes(160)})
-			}
+	var work sync.WaitGroup
+	t.Cleanup(work.Wait)
+	work.Go(func() {
+		p.tick(ctx, func(i int, now time.Duration) {
 			for track, units := range layers {
 				p.Packets.Push(&media.Packet{Track: uint8(track), PTS: now, DTS: now, Start: true, End: true, Key: i%30 == 0, Data: units[i%60]})
 			}
-		}
-	}()
+		})
+	})
 	return p
 }
 

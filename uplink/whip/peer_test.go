@@ -352,20 +352,8 @@ func (p *programme) feedback() []media.Feedback {
 
 // encode runs the fake encoder until ctx ends.
 func (p *programme) encode(ctx context.Context) {
-	tick := time.NewTicker(time.Second / 30)
-	defer tick.Stop()
-	audio := clock.Now()
 	p.keyAsk.Store(true)
-	for n := 0; ; n++ {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		now := clock.Now()
-		for ; audio < now; audio += 20 * time.Millisecond {
-			p.Packets.Push(&media.Packet{Track: 1, PTS: audio, Start: true, End: true, Key: true, Data: randomBytes(160)})
-		}
+	p.tick(ctx, func(_ int, now time.Duration) {
 		size := int(p.rate.Load() / 30 / 8)
 		key := p.keyAsk.Swap(false)
 		if key {
@@ -374,6 +362,25 @@ func (p *programme) encode(ctx context.Context) {
 		if _, need := p.Packets.Push(&media.Packet{Track: 0, PTS: now, DTS: now, Start: true, End: true, Key: key, Data: unit(size, key)}); need != 0 {
 			p.keyAsk.Store(true)
 		}
+	})
+}
+
+// tick has picture push what is due, thirty times a second until ctx ends, and pushes the sound of the last track.
+func (p *programme) tick(ctx context.Context, picture func(i int, now time.Duration)) {
+	tick := time.NewTicker(time.Second / 30)
+	defer tick.Stop()
+	audio := clock.Now()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := clock.Now()
+		for ; audio < now; audio += 20 * time.Millisecond {
+			p.Packets.Push(&media.Packet{Track: uint8(len(p.Tracks) - 1), PTS: audio, Start: true, End: true, Key: true, Data: randomBytes(160)})
+		}
+		picture(i, now)
 	}
 }
 

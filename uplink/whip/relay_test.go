@@ -136,31 +136,18 @@ func (p *programme) replay(ctx context.Context, t *testing.T) func([32]byte) (ti
 	must(t, err)
 	var mu sync.Mutex
 	taken := map[[32]byte]time.Duration{}
-	done := make(chan struct{})
-	t.Cleanup(func() { <-done })
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(time.Second / 30)
-		defer tick.Stop()
-		audio := clock.Now()
-		for i := 0; ; i++ {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			now := clock.Now()
-			for ; audio < now; audio += 20 * time.Millisecond {
-				p.Packets.Push(&media.Packet{Track: 1, PTS: audio, Start: true, End: true, Key: true, Data: randomBytes(160)})
-			}
+	var work sync.WaitGroup
+	t.Cleanup(work.Wait)
+	work.Go(func() {
+		p.tick(ctx, func(i int, now time.Duration) {
 			au := all[i%len(all)]
 			id, key := picture(units(au))
 			mu.Lock()
 			taken[id] = now
 			mu.Unlock()
 			p.Packets.Push(&media.Packet{PTS: now, DTS: now, Start: true, End: true, Key: key, Data: au})
-		}
-	}()
+		})
+	})
 	return func(id [32]byte) (time.Duration, bool) {
 		mu.Lock()
 		defer mu.Unlock()
