@@ -18,13 +18,7 @@ func TestHungEncoderIsLeftBehind(t *testing.T) {
 		free := make(chan struct{})
 		spare := &chip{name: "spare", bytes: 8}
 		r := start(t, func(r *rig) {
-			hangs := r.chip.backend()
-			open := hangs.Open
-			hangs.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
-				e, err := open(ctx, in, p)
-				return &hung{Encoder: e, after: 400, free: free}, err
-			}
-			r.spec.Encoder.Backends = []encoder.Backend{hangs, spare.backend()}
+			r.spec.Encoder.Backends = []encoder.Backend{hanging(r.chip, 400, free), spare.backend()}
 		}, p)
 		sleep(30 * time.Second)
 		st := r.Status()
@@ -51,13 +45,7 @@ func TestEncoderThatHangsWhenOpened(t *testing.T) {
 		free := make(chan struct{})
 		spare := &chip{name: "spare", bytes: 8}
 		r := start(t, func(r *rig) {
-			hangs := r.chip.backend()
-			open := hangs.Open
-			hangs.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
-				<-free
-				return open(ctx, in, p)
-			}
-			r.spec.Encoder.Backends = []encoder.Backend{hangs, spare.backend()}
+			r.spec.Encoder.Backends = []encoder.Backend{hanging(r.chip, -1, free), spare.backend()}
 		}, p)
 		sleep(15 * time.Second)
 		if st := r.Status(); st.Encoder.Name != "spare" || st.Uplinks[0].Connects != 1 {
@@ -80,13 +68,7 @@ func TestEncodersThatAllHang(t *testing.T) {
 		p := newPeer("a")
 		free := make(chan struct{})
 		r := start(t, func(r *rig) {
-			hangs := r.chip.backend()
-			open := hangs.Open
-			hangs.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
-				e, err := open(ctx, in, p)
-				return &hung{Encoder: e, after: 10, free: free}, err
-			}
-			r.spec.Encoder.Backends = []encoder.Backend{hangs}
+			r.spec.Encoder.Backends = []encoder.Backend{hanging(r.chip, 10, free)}
 		}, p)
 		sleep(time.Minute)
 		before := r.Progress()
@@ -96,6 +78,21 @@ func TestEncodersThatAllHang(t *testing.T) {
 		}
 		close(free)
 	})
+}
+
+// hanging is a backend whose encoders hang after so many pictures until they are freed; -1: when they are opened.
+func hanging(c *chip, after int, free chan struct{}) encoder.Backend {
+	b := c.backend()
+	open := b.Open
+	b.Open = func(ctx context.Context, in media.VideoFormat, p encoder.Params) (encoder.Encoder, error) {
+		if after < 0 {
+			<-free
+			return open(ctx, in, p)
+		}
+		e, err := open(ctx, in, p)
+		return &hung{Encoder: e, after: after, free: free}, err
+	}
+	return b
 }
 
 // hung is an encoder that does not return from a call until it is freed, whatever its context says.
