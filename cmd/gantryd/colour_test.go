@@ -70,6 +70,7 @@ func (p *palette) Close() error { return nil }
 // What a destination gets says of its colours what the source said, whichever encoder there is between, also when the signal changes
 // while it is connected: libsrt's own tool receives, ffprobe reads.
 func TestColoursReachTheDestination(t *testing.T) {
+	t.Parallel()
 	var formats []media.VideoFormat
 	for _, m := range []media.ColourMatrix{media.MatrixBT601, media.MatrixBT709, media.MatrixBT2020} {
 		for _, r := range []media.ColourRange{media.RangeLimited, media.RangeFull} {

@@ -293,6 +293,7 @@ func TestAddressInUse(t *testing.T) {
 
 // The real programs: what gantryd sends, a viewer behind the relay decodes.
 func TestOnTheAir(t *testing.T) {
+	t.Parallel()
 	web, rtc := testkit.FreeTCP(t), testkit.FreeTCP(t)
 	relay := testkit.Start(t, testkit.Bin(t, "gantry-relay"), "--http", web, "--rtc", rtc, "--srt", "", "--rtmp", "")
 	relay.WaitLine(10*time.Second, "serving")

@@ -5,13 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,27 +141,21 @@ func TestLinkBox(t *testing.T) {
 	s := spec(c, log)
 	s.Encoder.Backends = []encoder.Backend{exactBackend()}
 	session := pipeline.New(s, slate, new(health.Set), log)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := signal.NotifyContext(t.Context(), syscall.SIGTERM)
+	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- session.Run(ctx) }()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	stop := make(chan struct{})
-	go func() { // until the test closes our stdin
-		defer close(stop)
-		_, _ = bufio.NewReader(os.Stdin).ReadByte()
-	}()
-	for running := true; running; {
+	for ctx.Err() == nil {
 		select {
 		case at := <-tick.C:
 			st := session.Status()
 			u := st.Uplinks[0]
 			_ = json.NewEncoder(os.Stdout).Encode(reading{at, u.State, st.Encoder.Target, u.Bitrate, u.Reason})
-		case <-stop:
-			running = false
+		case <-ctx.Done():
 		}
 	}
-	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -177,49 +174,46 @@ func startLinkBox(t *testing.T, here *netns.Namespace, uplink string) *linkBox {
 	cmd := here.Command(os.Args[0], "-test.run=^TestLinkBox$", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), linkFile+"="+writeConfig(t, fmt.Sprintf(
 		"http: \"\"\n%sencoder: {bitrate: %d, min_bitrate: %d, gop: 1s}\nuplinks:\n- %s\n", small, linkCeiling, linkFloor, uplink)))
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log testkit.Buffer
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	b := &linkBox{}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			var r reading
-			if json.Unmarshal(lines.Bytes(), &r) == nil {
-				b.mu.Lock()
-				b.last, b.low, b.high = r, min(b.low, r.Target), max(b.high, r.Actual)
-				b.mu.Unlock()
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		stdin.Close()
-		<-done
-		if err := cmd.Wait(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Log(log.String())
-		}
+	startTold(t, cmd, func(r reading) {
+		b.mu.Lock()
+		b.last, b.low, b.high = r, min(b.low, r.Target), max(b.high, r.Actual)
+		b.mu.Unlock()
 	})
 	return b
+}
+
+// startTold starts one of this package's tests in a process of its own until the test ends, and has take hear each value that it
+// prints.
+func startTold[T any](t *testing.T, cmd *exec.Cmd, take func(T)) {
+	t.Helper()
+	r, w := io.Pipe()
+	cmd.Stdout = w
+	var heard sync.WaitGroup
+	heard.Go(func() {
+		defer r.Close()
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			var v T
+			if json.Unmarshal(lines.Bytes(), &v) == nil { // not what package testing says
+				take(v)
+			}
+		}
+	})
+	t.Cleanup(func() { w.Close(); heard.Wait() })
+	testkit.StartCmd(t, cmd)
 }
 
 func (b *linkBox) now() reading {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.last
+}
+
+// extremes returns the smallest target and the largest actual since reset.
+func (b *linkBox) extremes() (low int, high float64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.low, b.high
 }
 
 func (b *linkBox) reset() {
@@ -246,6 +240,7 @@ func (b *linkBox) after(t *testing.T, limit time.Duration, what string, ok func(
 // is down within a second of congestion and up again within ten after it; the limits here are wider, for a busy machine.
 // GANTRY_TEST_LINKS=long prints more figures: the steps three times, random loss, and an outage.
 func TestBitrateFollowsTheLink(t *testing.T) {
+	t.Parallel()
 	clean := netns.Impairment{Delay: 20 * time.Millisecond, Rate: 20_000_000}
 	long := os.Getenv("GANTRY_TEST_LINKS") == "long"
 	full := func(r reading) bool {
@@ -255,6 +250,9 @@ func TestBitrateFollowsTheLink(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			if kind == "rtmp" && !long {
 				t.Skip("in the long form")
+			}
+			if !long { // its figures are published
+				t.Parallel()
 			}
 			here, there, link := netns.Pair(t, clean, clean)
 			b := startLinkBox(t, here, receiver(t, kind, there))
@@ -278,12 +276,13 @@ func TestBitrateFollowsTheLink(t *testing.T) {
 				r := b.now()
 				link.Set(clean, clean)
 				up := b.after(t, 15*time.Second, "up after loss", full)
-				t.Logf("%.0f %% random loss for 8 s: lowest target %d; full rate again after %v", 100*loss, b.low, up.Round(10*time.Millisecond))
+				low, _ := b.extremes()
+				t.Logf("%.0f %% random loss for 8 s: lowest target %d; full rate again after %v", 100*loss, low, up.Round(10*time.Millisecond))
 				if kind == "rtmp" { // TCP has but one answer to loss
 					continue
 				}
-				if r.State != pipeline.Connected || loss < 0.06 && b.low < linkCeiling/2 {
-					t.Errorf("at %.0f %% loss %+v, lowest target %d", 100*loss, r, b.low)
+				if r.State != pipeline.Connected || loss < 0.06 && low < linkCeiling/2 {
+					t.Errorf("at %.0f %% loss %+v, lowest target %d", 100*loss, r, low)
 				}
 			}
 
@@ -294,7 +293,8 @@ func TestBitrateFollowsTheLink(t *testing.T) {
 			time.Sleep(3*time.Second - down)
 			link.Set(clean, clean)
 			up := b.after(t, 15*time.Second, "up after the outage", full)
-			t.Logf("outage of 3 s: down after %v, lowest target %d; all is as before after %v", down.Round(10*time.Millisecond), b.low, up.Round(10*time.Millisecond))
+			low, _ := b.extremes()
+			t.Logf("outage of 3 s: down after %v, lowest target %d; all is as before after %v", down.Round(10*time.Millisecond), low, up.Round(10*time.Millisecond))
 		})
 	}
 }
@@ -310,14 +310,14 @@ func (b *linkBox) step(t *testing.T, link *netns.Link, clean netns.Impairment, r
 	actual := b.after(t, 5*time.Second, "less is sent", func(r reading) bool { return r.Actual < 1.1*float64(slow.Rate) })
 	time.Sleep(4 * time.Second) // it stays connected, and near what the link carries
 	r := b.now()
-	if r.State != pipeline.Connected || b.low < linkFloor || r.Target > 2*slow.Rate {
-		t.Errorf("on the slow link %+v, lowest target %d", r, b.low)
+	low, _ := b.extremes()
+	if r.State != pipeline.Connected || low < linkFloor || r.Target > 2*slow.Rate {
+		t.Errorf("on the slow link %+v, lowest target %d", r, low)
 	}
-	low := b.low
 	link.Set(clean, clean)
 	up := b.after(t, 15*time.Second, "up", func(r reading) bool { return float64(r.Target) > 0.95*linkCeiling })
-	if b.high > 1.6*linkCeiling {
-		t.Errorf("%.0f bit/s left at the most", b.high)
+	if _, high := b.extremes(); high > 1.6*linkCeiling {
+		t.Errorf("%.0f bit/s left at the most", high)
 	}
 	t.Logf("20 to %.1f Mbit/s: target below after %v, sent below after %v; lowest target %d; after some seconds %d; up again after %v", float64(rate)/1e6,
 		down.Round(10*time.Millisecond), (down + actual).Round(10*time.Millisecond), low, r.Target, up.Round(10*time.Millisecond))

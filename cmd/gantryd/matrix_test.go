@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,9 +10,11 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -123,6 +124,8 @@ func TestLinkViewer(t *testing.T) {
 	if url == "" {
 		t.Skip("part of TestLossMatrix")
 	}
+	stop, cancel := signal.NotifyContext(t.Context(), syscall.SIGTERM)
+	defer cancel()
 	// What waited for a packet comes at once: more than the kernel's default buffer holds, and there is no player to ask again.
 	conn, err := net.ListenUDP("udp4", nil)
 	if err != nil {
@@ -203,7 +206,7 @@ func TestLinkViewer(t *testing.T) {
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: string(answer)}); err != nil {
 		t.Fatal(err)
 	}
-	_, _ = bufio.NewReader(os.Stdin).ReadByte() // until the test closes it
+	<-stop.Done()
 }
 
 // A gallery collects what a viewer saw.
@@ -236,34 +239,10 @@ func startLinkViewer(t *testing.T, there *netns.Namespace, url string) *gallery 
 	t.Helper()
 	cmd := there.Command(os.Args[0], "-test.run=^TestLinkViewer$", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), viewerURL+"="+url)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var log testkit.Buffer
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s, done := &gallery{}, make(chan struct{})
-	go func() {
-		defer close(done)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			var g glimpse
-			if json.Unmarshal(lines.Bytes(), &g) == nil && g.Number > 0 {
-				s.add(g)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		stdin.Close()
-		<-done
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%v: %s", err, log.String())
+	s := &gallery{}
+	startTold(t, cmd, func(g glimpse) {
+		if g.Number > 0 {
+			s.add(g)
 		}
 	})
 	return s

@@ -44,6 +44,7 @@ func size(file string) int64 {
 
 // The daemon sends to other people's programs, to all at once: libsrt's own tool that is called, ffmpeg that calls, nginx.
 func TestOtherReceivers(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	called, calling := filepath.Join(folder, "called.ts"), filepath.Join(folder, "calling.ts")
 	calls, listens := testkit.FreeTCP(t), testkit.FreeTCP(t)
