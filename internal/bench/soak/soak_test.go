@@ -15,8 +15,8 @@ import (
 
 // Of the soak.
 const (
-	shortSoak  = 60 * time.Second // what CI has time for
-	audience   = 15               // viewers that stay
+	shortSoak  = 5 * time.Minute // what CI has time for
+	audience   = 15              // viewers that stay
 	joinEvery  = time.Second
 	stayMost   = 20 * time.Second
 	loss       = 0.01
