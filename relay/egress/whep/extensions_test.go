@@ -18,12 +18,7 @@ func TestExtensions(t *testing.T) {
 	p := publish(t, b.hub, "demo", nil)
 	var answer string
 	c := b.play(t, "demo", clientOptions{interceptor: true, answer: func(s string) string { answer = s; return s },
-		codecs: func(m *webrtc.MediaEngine) error {
-			if err := m.RegisterDefaultCodecs(); err != nil {
-				return err
-			}
-			return m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"}, webrtc.RTPCodecTypeVideo)
-		}})
+		codecs: withPlayoutDelay})
 	packets := c.pictures(70, p)
 	id := func(name string) uint8 {
 		t.Helper()
@@ -35,7 +30,8 @@ func TestExtensions(t *testing.T) {
 		return uint8(n)
 	}
 	transport, playout := id("transport-wide-cc"), id("playout-delay")
-	bounded, keys := 0, 0
+	keys, told := 0, 0
+	least := uint16(0)
 	for i, q := range packets {
 		seq := q.GetExtension(transport)
 		if len(seq) != 2 {
@@ -46,17 +42,33 @@ func TestExtensions(t *testing.T) {
 				t.Fatalf("packet %d: %x after %x", i, seq, before)
 			}
 		}
-		if d := q.GetExtension(playout); d != nil {
-			if bounded++; !bytes.Equal(d, []byte{0, 0, 50}) { // 0 to 500 ms
-				t.Errorf("playout-delay is %x", d)
-			}
-		}
-		if startsKey(q.Payload) && (i == 0 || packets[i-1].Marker) {
+		key := startsKey(q.Payload) && (i == 0 || packets[i-1].Marker)
+		if key {
 			keys++
 		}
+		d := q.GetExtension(playout)
+		if d == nil {
+			if key {
+				t.Errorf("key frame %d has no playout-delay", keys)
+			}
+			continue
+		}
+		// Pictures wait for their sound longer and longer, in steps that nobody sees.
+		now, most := uint16(d[0])<<4|uint16(d[1])>>4, uint16(d[1]&15)<<8|uint16(d[2])
+		if now > least+1 || now < least || now == least && !key || i == 0 && now != 0 || most != 50 { // 10 ms each
+			t.Errorf("playout-delay is %x after %d", d, least)
+		}
+		least = now
+		told++
 	}
-	if bounded != keys || keys < 2 {
-		t.Errorf("%d key frames, %d bounds", keys, bounded)
+	if least != 6 || keys < 2 || told > keys+6 {
+		t.Errorf("playout-delay of %d key frames in all is told %d times, %d in the end", keys, told, least)
+	}
+	silent := b.play(t, "demo", clientOptions{interceptor: true, videoOnly: true, codecs: withPlayoutDelay})
+	for _, q := range silent.pictures(10, p) {
+		if d := q.GetExtension(playout); d != nil && !bytes.Equal(d, []byte{0, 0, 50}) {
+			t.Errorf("without sound, playout-delay is %x", d)
+		}
 	}
 	plain := b.play(t, "demo", clientOptions{})
 	for _, q := range plain.pictures(5, p) {
@@ -66,4 +78,11 @@ func TestExtensions(t *testing.T) {
 			}
 		}
 	}
+}
+
+func withPlayoutDelay(m *webrtc.MediaEngine) error {
+	if err := m.RegisterDefaultCodecs(); err != nil {
+		return err
+	}
+	return m.RegisterHeaderExtension(webrtc.RTPHeaderExtensionCapability{URI: "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"}, webrtc.RTPCodecTypeVideo)
 }

@@ -190,6 +190,7 @@ func (f *fan) add(p *media.Packet, now time.Time) {
 	var capture uint64
 	if p.Start {
 		f.media.clock.update(f.sub, p, now)
+		h.zero = f.media.clock.zero
 		if t, ok := f.media.clock.capture(p.PTS); ok {
 			capture = ntpTime(t)
 		}

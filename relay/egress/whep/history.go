@@ -40,6 +40,7 @@ type history struct {
 	keyed   bool          // a whole group of pictures is here, from key on
 	newest  time.Duration // PTS
 	arrived time.Time     // when newest came
+	zero    time.Time     // wall time of PTS 0, as the track's own packets tell
 	rate    rate
 	staged  staged
 }

@@ -62,7 +62,8 @@ func TestCaptureTime(t *testing.T) {
 	testkit.Eventually(t, 8*time.Second, "sender reports", func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return len(c.reports) >= 6
+		n := len(c.video)
+		return len(c.reports) >= 6 && n > 0 && c.video[n-1].Timestamp-c.video[0].Timestamp > 90000*5/4
 	})
 	packets := c.packets()
 	var id uint8

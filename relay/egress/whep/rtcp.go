@@ -8,13 +8,18 @@ import (
 	"github.com/pion/rtcp"
 )
 
-// reportEvery is the time between two sender reports of a track (RFC 3550 §6.2 allows as much for a small session).
-const reportEvery = time.Second
+// reportEvery is the time between two sender reports of a track (RFC 3550 §6.2 allows as much for a small session). The first ones
+// follow each other at every tick: browsers look once a second for a new report of each track, and can tell how sound and
+// picture belong together when they have found two.
+const (
+	reportEvery  = time.Second
+	firstReports = 15
+)
 
 // reports sends v the sender reports that are due.
 func (f *fan) reports(v *viewer, now time.Time) {
 	for _, o := range v.out {
-		if o != nil && o.packets > 0 && now.Sub(o.report.sent) >= reportEvery {
+		if o != nil && o.packets > 0 && (o.report.count < firstReports || now.Sub(o.report.sent) >= reportEvery) {
 			f.report(v, o, now)
 		}
 	}
@@ -24,11 +29,11 @@ func (f *fan) reports(v *viewer, now time.Time) {
 // a viewer that asks for round trip times by it gets them.
 func (f *fan) report(v *viewer, o *outTrack, now time.Time) {
 	newest := o.history.newest
-	arrived := f.media.clock.zero.Add(newest)
+	captured := o.history.zero.Add(newest)
 	// How far the stream's time has gone on since: the packet has just been here, or the stream stands still.
 	since := min(max(now.Sub(o.history.arrived), 0), 10*time.Second)
-	ntp := ntpTime(arrived.Add(since))
-	o.report = report{sent: now, mid: uint32(ntp >> 16)}
+	ntp := ntpTime(captured.Add(since))
+	o.report = report{sent: now, mid: uint32(ntp >> 16), count: o.report.count + 1}
 	f.sendRTCP(v, []rtcp.Packet{
 		&rtcp.SenderReport{SSRC: o.ssrc, NTPTime: ntp, RTPTime: o.base + rtpTime(newest+since, o.history.track.ClockRate),
 			PacketCount: o.packets, OctetCount: o.octets},

@@ -3,6 +3,7 @@ package whep
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/pion/srtp/v3"
@@ -55,6 +56,7 @@ type outTrack struct {
 	stamped time.Duration // PTS of the last abs-capture-time
 	catch   catchUp
 	report  report
+	waits   waits
 	resending
 }
 
@@ -74,8 +76,34 @@ type catchUp struct {
 
 // report is what the last sender report said.
 type report struct {
-	sent time.Time
-	mid  uint32 // middle bits of its NTP time
+	sent  time.Time
+	mid   uint32 // middle bits of its NTP time
+	count int    // reports so far
+}
+
+// waits is how long the player was told to hold pictures back at least.
+type waits struct {
+	least  time.Duration
+	longer bool // since the current picture
+}
+
+// soundWaits is what players need for sound beyond what they need for pictures, at the least: two packets in the jitter buffer and
+// what the sound card has. Browsers find that out and hold the pictures back, but it takes them half a minute.
+const soundWaits = 60 * time.Millisecond
+
+// stretch tells the player to hold the picture that is about to be sent back a little longer than the one before, as far as its
+// sound needs, so that the picture does not stand still.
+func (v *viewer) stretch(o *outTrack) {
+	w := &o.waits
+	w.longer = o.playoutID != 0 && !o.catch.active && o.packets > 0 && w.least < soundWaits && w.least < time.Duration(o.playoutMost)*playoutUnit && v.sounds()
+	if w.longer {
+		w.least += playoutUnit
+	}
+}
+
+// sounds tells whether v is sent sound.
+func (v *viewer) sounds() bool {
+	return slices.ContainsFunc(v.out, func(o *outTrack) bool { return o != nil && o.history.track.Codec.Audio() })
 }
 
 // behind is how far the frames of a catch-up stay behind the live picture, so that the next live one comes after them.
@@ -142,7 +170,7 @@ func (v *viewer) header(o *outTrack, b []byte, e *entry, seq uint64, stamp bool)
 	binary.BigEndian.PutUint16(b[2:], uint16(seq))
 	binary.BigEndian.PutUint32(b[4:], o.time(e))
 	binary.BigEndian.PutUint32(b[8:], o.ssrc)
-	playout := o.playoutID != 0 && e.key && e.start
+	playout := o.playoutID != 0 && e.start && (e.key || o.waits.longer)
 	if !stamp && !playout && o.transportID == 0 {
 		return b
 	}
@@ -153,7 +181,8 @@ func (v *viewer) header(o *outTrack, b []byte, e *entry, seq uint64, stamp bool)
 		b = binary.BigEndian.AppendUint64(b, e.capture)
 	}
 	if playout { // 12 bits for the least, 12 for the most
-		b = append(b, o.playoutID<<4|2, 0, byte(o.playoutMost>>8), byte(o.playoutMost))
+		least := uint16(o.waits.least / playoutUnit)
+		b = append(b, o.playoutID<<4|2, byte(least>>4), byte(least<<4)|byte(o.playoutMost>>8), byte(o.playoutMost))
 	}
 	if o.transportID != 0 {
 		b = append(b, o.transportID<<4|1)
@@ -188,6 +217,9 @@ func (v *viewer) send(f *fan, o *outTrack, limit int) bool {
 			o.timeNow(e)
 		} else if stamp { // times of a catch-up cannot be interpolated: there, each picture says its own
 			o.stamped = e.pts
+		}
+		if e.start {
+			v.stretch(o)
 		}
 		buf := f.room(v, rtpHeader+extensionHeader+len(e.data)+overhead)
 		f.put(v, v.sealer.Seal(v.header(o, buf, e, seq, stamp), e.data, o.ssrc, seq))
