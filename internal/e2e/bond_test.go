@@ -37,6 +37,7 @@ func captured(t *testing.T, file string) (times []time.Time) {
 // One programme goes out over two networks that lose and delay differently. Either is pulled for five seconds in turn: a viewer
 // sees every picture that the box has sent, once.
 func TestBond(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	first := netns.Impairment{Delay: 10 * time.Millisecond, Loss: 0.01, Rate: 10_000_000}
 	second := netns.Impairment{Delay: 60 * time.Millisecond, Jitter: 20 * time.Millisecond, Loss: 0.02, Rate: 10_000_000}
 	box, far, _ := netns.Pair(t, first, first)

@@ -56,6 +56,7 @@ func recorded(t *testing.T, dir string) (times []time.Time) {
 // After the link was cut for ten seconds, and after the relay was killed, the relay's recording has every picture that the box
 // has sent or kept, each once.
 func TestRecordingHeals(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	box, far, link := netns.Pair(t, netns.Impairment{Delay: 10 * time.Millisecond, Rate: 20_000_000}, netns.Impairment{Delay: 10 * time.Millisecond, Rate: 20_000_000})
 	local, remote := t.TempDir(), t.TempDir()
 	write := func(name, text string) string {

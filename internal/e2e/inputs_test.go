@@ -217,6 +217,7 @@ uplinks:
 // The camera, GStreamer's server, vanishes and comes back. The destinations never lose their connections: they get the slate, coded on
 // the box, and then the camera's pictures again; one viewer sees it all in one session.
 func TestCameraVanishes(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	addr := testkit.FreeTCP(t)
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -60,6 +60,7 @@ const inStep = 60 * time.Second
 // What belongs together is seen and heard together at the end of the whole path: gantryd's test source, both encoders, WHIP, the
 // relay, WHEP, and Chromium's jitter buffers.
 func TestSoundComesWithItsPicture(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	_, viewer := startDemo(t)
 	p := openPlayer(t, viewer)
 	chromium.Eval[bool](p, strings.Replace(lipSync, testsrcMark, testsrc.DecodeJS, 1))
