@@ -227,10 +227,10 @@ func TestChromiumPublishes(t *testing.T) {
 	}
 }
 
-// publisherPage opens a page with a function publish(url, encodings), which publishes the browser's fake camera in H.264.
+// publisherPage opens a page with a function publish(url, encodings, codec), which publishes the browser's fake camera.
 func publisherPage(t *testing.T) *chromium.Page {
 	page := `<!doctype html><title>publisher</title><script>
-async function publish(url, encodings) {
+async function publish(url, encodings, codec = "H264") {
   const media = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 480, frameRate: 30}, audio: true});
   const pc = window.pc = new RTCPeerConnection();
   for (const track of media.getTracks()) {
@@ -238,7 +238,7 @@ async function publish(url, encodings) {
     if (encodings && track.kind === "video") init.sendEncodings = encodings;
     const transceiver = pc.addTransceiver(track, init);
     if (track.kind === "video") transceiver.setCodecPreferences(
-      RTCRtpSender.getCapabilities("video").codecs.filter((c) => /H264|rtx/i.test(c.mimeType)));
+      RTCRtpSender.getCapabilities("video").codecs.filter((c) => c.mimeType === "video/" + codec || c.mimeType === "video/rtx"));
   }
   await pc.setLocalDescription();
   while (pc.iceGatheringState !== "complete") await new Promise((resolve) => pc.addEventListener("icegatheringstatechange", resolve, {once: true}));

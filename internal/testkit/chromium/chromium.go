@@ -213,13 +213,13 @@ func (p *Page) Screenshot(name string) {
 	}
 }
 
-// Wait polls a JavaScript expression until it is true, and fails the test at the limit, showing what the expression
+// Wait polls a JavaScript expression, awaiting a promise, until it is true, and fails the test at the limit, showing what the expression
 // why, if not empty, then gives.
 func (p *Page) Wait(limit time.Duration, expression, why string) {
 	p.tb.Helper()
 	deadline := time.Now().Add(limit)
 	for {
-		ok, err := TryEval[bool](p, 10*time.Second, "Boolean("+expression+")")
+		ok, err := TryEval[bool](p, 10*time.Second, "Promise.resolve("+expression+").then(Boolean)")
 		if err == nil && ok {
 			return
 		}
