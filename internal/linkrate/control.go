@@ -13,6 +13,8 @@ const (
 
 	emptying   = 0.95 // of what arrives, so that a queue drains; less for a longer one
 	deepest    = 0.3  // s of queue, beyond which a step is no deeper
+	resuming   = 0.85 // of what the path has passed, when the queue is gone
+	sinking    = 0.7  // of that, less the s of queue, while there is one: enough for it to drain
 	further    = 0.85 // of the rate at least, where a step did not help
 	fastGrowth = 1.0  // a second
 	kneeGrowth = 0.1  // a second, at the rate at which the path was full
@@ -31,7 +33,7 @@ const (
 // A control holds the rate. It is told what a sensor sees of the path:
 //
 //   - A queue, in time: the rate goes to less than what arrives, so that it drains. What arrives while a queue stands is what the
-//     path carries, its knee.
+//     path carries, its knee; when the queue is gone, the rate goes on a little below that, where a sensor could not tell it at once.
 //   - Loss without a queue is the path's own and says nothing, unless there is much of it and it goes with the rate.
 //   - Otherwise the rate grows: slowly near the knee, else fast, and never far beyond what arrives.
 type control struct {
@@ -43,14 +45,25 @@ type control struct {
 	rtt            time.Duration
 
 	normal
+	bottleneck
+	fall
+	policed policed
+	silence
+}
+
+// A bottleneck is what is known of the narrowest part of the path.
+type bottleneck struct {
+	knee   float64 // bit/s that arrived when the path began to be full
+	resume float64 // bit/s to go on with when the queue is gone; 0: from where the rate is then
+}
+
+// A fall is how the rate came down.
+type fall struct {
 	bad       time.Duration // when the path was last full
 	stepped   time.Duration
-	knee      float64 // bit/s that arrived when the path began to be full
 	before    float64 // target to return to
 	queued    float64 // s of queue at the last step
 	fruitless int
-	policed   policed
-	silence
 }
 
 // A normal is what the path does while all is well.
@@ -75,7 +88,8 @@ type silence struct {
 }
 
 func newControl(start, floor, ceiling float64, standing, settle time.Duration) control {
-	c := control{floor: floor, ceiling: ceiling, standing: standing.Seconds(), settle: settle, bad: -time.Hour, stepped: -time.Hour}
+	c := control{floor: floor, ceiling: ceiling, standing: standing.Seconds(), settle: settle}
+	c.bad, c.stepped = -time.Hour, -time.Hour
 	c.target = c.within(start)
 	if start != none {
 		c.before = c.target
@@ -118,7 +132,7 @@ func (c *control) look(now time.Duration, sending bool, carried float64) {
 	if c.reports > 0 && c.waited > quiet && !c.silent {
 		c.silent = true
 		c.before = max(c.before, c.former(carried))
-		c.target = c.floor
+		c.target, c.resume = c.floor, 0
 	}
 }
 
@@ -139,6 +153,8 @@ type sight struct {
 	arrives float64 // bit/s, now
 	carried float64 // bit/s, over some longer time
 	rtt     time.Duration
+	passes  float64 // bit/s, on the average since the path is full; 0: not known
+	vague   bool    // what arrives shows late: what is known of the path counts as well
 }
 
 // step takes what is seen now.
@@ -150,7 +166,7 @@ func (c *control) step(now time.Duration, s sight) {
 	switch {
 	case excess > 1 || excess > 0.5 && s.lost > c.usualLost+moreLoss:
 		c.drain(s)
-	case s.lost > c.policed.tolerated:
+	case s.lost > c.policed.tolerated && (c.policed.stepped != 0 || c.now-c.bad > lossMemory+s.rtt): // else it is of the queue that was
 		c.police(s)
 	default:
 		c.grow(passed, max(excess, (s.lost-c.usualLost)/moreLoss), s)
@@ -166,12 +182,21 @@ func (c *control) step(now time.Duration, s sight) {
 func (c *control) drain(s sight) {
 	since, again := c.now-c.bad, 1.0
 	c.bad, c.policed.stepped = c.now, 0
+	if s.passes > 0 {
+		c.knee, c.resume = s.passes, resuming*s.passes
+	}
 	switch {
 	case since > rest:
-		c.knee, c.fruitless = min(c.target, s.carried), 0
+		knee := min(c.target, s.carried)
+		c.resume = 0
+		if s.vague && since < kneeMemory && knee < tryBeyond*c.knee {
+			knee = max(knee, resuming*c.knee) // it was full at about this rate before
+			c.resume = resuming * knee
+		}
+		c.knee, c.fruitless = knee, 0
 		c.before = max(c.former(s.carried), c.before*(1-min(since, forget/3).Seconds()/forget.Seconds()))
 	case c.unfelt(c.rtt): // what arrives is still what was sent before the last step, and fills the path
-		c.target = c.within(min(c.target, s.arrives*(emptying-min(s.queue, deepest))))
+		c.target = c.within(min(c.target, max(s.arrives*(emptying-min(s.queue, deepest)), c.enough(s.queue))))
 		return
 	case c.now-c.stepped < c.rtt+c.settle || s.queue < 0.9*c.queued: // the last step has not shown yet, or is enough
 		return
@@ -185,25 +210,28 @@ func (c *control) drain(s sight) {
 		again = further
 	}
 	c.stepped, c.queued = c.now, s.queue
-	next := min(c.target*again, s.arrives*(emptying-min(s.queue, deepest)))
+	next := min(c.target*again, max(s.arrives*(emptying-min(s.queue, deepest)), c.enough(s.queue)))
 	if again < 1 { // what arrives is less than the path carries by now
 		next = max(next, c.target*again*again*again)
 	}
 	c.target = c.within(next)
 }
 
+// enough returns a rate at which a queue of so many s drains; 0: it is not known what the path passes.
+func (c *control) enough(queue float64) float64 { return c.resume * max(sinking-queue, 0) }
+
 // police lowers the rate for loss without a queue, and takes that back where the loss stays.
 func (c *control) police(s sight) {
 	l := &c.policed
 	switch {
 	case l.stepped == 0:
-		l.before = c.target
+		l.before = c.former(s.carried) // no opinion takes none back
 	case c.now-l.stepped < c.rtt+lossMemory+c.settle:
 		l.loss = max(l.loss, s.lost)
 		return
 	case s.lost > 0.75*l.loss:
 		l.tolerated, l.stepped = min(mostRandom, 1.3*s.lost), 0
-		c.target = l.before
+		c.target, c.knee = l.before, 0
 		return
 	}
 	l.stepped, l.loss = c.now, s.lost
@@ -220,6 +248,10 @@ func (c *control) grow(passed time.Duration, filled float64, s sight) {
 		l.tolerated = max(randomLoss, l.tolerated*(1-passed.Seconds()/10))
 	}
 	if c.now-c.bad < rest || c.now-c.stepped < rest+c.rtt {
+		return
+	}
+	if c.resume > 0 {
+		c.target, c.resume = c.within(max(c.target, min(c.resume, c.before))), 0
 		return
 	}
 	growth := fastGrowth

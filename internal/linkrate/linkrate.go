@@ -31,7 +31,7 @@ type Sample struct {
 	RTT      time.Duration
 	Buffered time.Duration // age of the oldest packet that the peer has not acknowledged
 	Bytes    uint64        // sent, each packet once
-	Pending  uint64        // of them not acknowledged
+	Pending  uint64        // of them not known to have arrived
 	Packets  uint64        // sent, repeats included
 	Repeats  uint64
 	Lost     uint64 // bytes given up as too late
@@ -42,10 +42,14 @@ type Sample struct {
 // measured while much is lost, in what piles up here.
 type Estimator struct {
 	Latency time.Duration // the connection's: what is buffered longer arrives too late
+	Slack   time.Duration // an answer may take so much longer though there is no queue
+	Exact   bool          // the peer gives nothing up, and Pending is all that has not arrived
 
 	control control
 	base    trough // of round trips
 	history []Sample
+	filled  Sample  // when the path was found full
+	late    float64 // bytes acknowledged since, but given up
 }
 
 // Next takes a sample and returns how many bit/s the path carries, 0 while there is no reason to hold back.
@@ -63,6 +67,7 @@ func (e *Estimator) Next(s Sample) int {
 	carried := e.arrived(s, carrying)
 	before := e.history[max(0, len(e.history)-2)]
 	heard := s.RTT != before.RTT || s.Pending == 0 // it is measured with each answer; what is given up leaves without one
+	heard = heard || e.Exact && got(s) > got(before)
 	if heard && e.control.heard(s.At) {
 		e.history = append(e.history[:0], s)
 	}
@@ -70,11 +75,21 @@ func (e *Estimator) Next(s Sample) int {
 	if heard && s.At-e.history[0].At >= lately {
 		// What the peer gave up as too late counts as arrived, and repeats take room that new packets would need.
 		lost := e.lost(s)
-		arrives := repeating * (1 - lost) * min(e.arrived(s, lately), carried)
+		arrives := repeating * min(e.arrived(s, max(lately, s.RTT)), carried)
+		if !e.Exact {
+			arrives *= 1 - lost
+		}
 		if !e.control.full() || e.control.unfelt(s.RTT) {
 			arrives = min(arrives, repeating*e.least())
 		}
-		e.control.step(s.At, sight{queue: e.queue(), lost: lost, arrives: arrives, carried: carried, rtt: s.RTT})
+		if before.Buffered > e.Latency && !e.Exact { // it gives up what is missing, and repeats tell how much that is
+			e.late += lost * max(0, float64(got(s)-got(before)))
+		}
+		full := e.control.full()
+		e.control.step(s.At, sight{queue: e.queue(), lost: lost, arrives: arrives, carried: carried, rtt: s.RTT, passes: e.passes(s), vague: true})
+		if !full && e.control.full() {
+			e.filled, e.late = s, 0
+		}
 	}
 	if e.control.target == none {
 		return 0
@@ -91,7 +106,8 @@ func (e *Estimator) queue() float64 {
 	last := len(e.history) - 1
 	for i := last; i >= 0; i-- {
 		s := e.history[i]
-		least = min(least, max(s.RTT-e.base.least(), s.Buffered-2*s.RTT-e.Latency/2, 0))
+		took := min(s.RTT, s.Buffered+SampleEvery) // the average remembers a queue that is gone
+		least = min(least, max(took-e.base.least()-e.Slack, s.Buffered-2*s.RTT-e.Latency/2, 0))
 		if i < last && e.history[last].At-s.At >= lasting {
 			break
 		}
@@ -111,6 +127,15 @@ func (e *Estimator) lost(s Sample) float64 {
 		lost = max(lost, mostRandom)
 	}
 	return lost
+}
+
+// passes returns the bit/s that the path has carried since it was found full; 0: not known yet.
+func (e *Estimator) passes(s Sample) float64 {
+	took := s.At - e.filled.At
+	if !e.control.full() || took < onset {
+		return 0
+	}
+	return max(0, (float64(got(s)-got(e.filled))-e.late)*8/took.Seconds())
 }
 
 // least returns the bit/s that arrived in the emptiest moment of the last time: when a queue begins to stand, that is before the

@@ -21,6 +21,10 @@ const unsentAtMost = 64 << 10
 // latency is how old what TCP holds may grow before the link counts as congested.
 const latency = 500 * time.Millisecond
 
+// delayedAck is for how long a receiver may wait before it acknowledges a last segment, as Linux does (RFC 1122 §4.2.3.2). It
+// shows where little is sent.
+const delayedAck = 40 * time.Millisecond
+
 // A link is the TCP connection below RTMP and TLS.
 type link struct {
 	mu      sync.Mutex
@@ -103,7 +107,10 @@ func (l *link) sample(at time.Duration) (linkrate.Sample, error) {
 	for len(l.marks) > 0 && l.marks[0].bytes <= acked {
 		l.marks = l.marks[1:]
 	}
-	s := linkrate.Sample{At: at, RTT: time.Duration(info.Rtt) * time.Microsecond, Bytes: l.written, Pending: l.written - acked,
+	// What came behind a hole has arrived, though it is not acknowledged (RFC 2018).
+	pending := l.written - acked
+	pending -= min(uint64(info.Sacked)*uint64(info.Snd_mss), pending)
+	s := linkrate.Sample{At: at, RTT: time.Duration(info.Rtt) * time.Microsecond, Bytes: l.written, Pending: pending,
 		Packets: uint64(info.Segs_out), Repeats: uint64(info.Total_retrans)}
 	if len(l.marks) > 0 {
 		s.Buffered = time.Since(l.marks[0].at)
@@ -113,7 +120,7 @@ func (l *link) sample(at time.Duration) (linkrate.Sample, error) {
 
 // watch samples the link until ended is closed.
 func (s *Sender) watch(l *link, p uplink.Program, ended <-chan struct{}) {
-	est := linkrate.Estimator{Latency: latency}
+	est := linkrate.Estimator{Latency: latency, Slack: delayedAck, Exact: true}
 	tick := time.NewTicker(linkrate.SampleEvery)
 	defer tick.Stop()
 	start := time.Now()
