@@ -19,22 +19,22 @@ import (
 type datagram struct {
 	buf  []byte
 	name unix.RawSockaddrInet6 // or any smaller
+	addr netip.AddrPort        // the sender's
 	n    int
 	err  error
-	read func(fd uintptr) bool // d.receive
 }
 
-// receive is given to syscall.RawConn.Read: it returns false when there is nothing yet.
-func (d *datagram) receive(fd uintptr) bool {
+// receive reads a packet, and returns false when there is none. With MSG_PEEK it stays where it is.
+func (d *datagram) receive(fd uintptr, flags uintptr) bool {
 	for {
 		size := uint32(unsafe.Sizeof(d.name))
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(d.buf))), uintptr(len(d.buf)), unix.MSG_DONTWAIT,
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(unsafe.SliceData(d.buf))), uintptr(len(d.buf)), unix.MSG_DONTWAIT|flags,
 			uintptr(unsafe.Pointer(&d.name)), uintptr(unsafe.Pointer(&size)))
 		switch errno {
 		case 0:
-			d.n, d.err = int(n), nil
+			d.n, d.err, d.addr = int(n), nil, d.from()
 			return true
-		case unix.EINTR:
+		case unix.EINTR, unix.ECONNREFUSED: // an ICMP answer to one peer is no fault of the socket
 		case unix.EAGAIN:
 			return false
 		default:
@@ -42,6 +42,11 @@ func (d *datagram) receive(fd uintptr) bool {
 			return true
 		}
 	}
+}
+
+// discard takes the first packet out of a socket.
+func discard(fd uintptr) {
+	_, _, _ = unix.RawSyscall6(unix.SYS_RECVFROM, fd, 0, 0, unix.MSG_DONTWAIT, 0, 0)
 }
 
 // from returns the sender's address.

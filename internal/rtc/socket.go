@@ -1,7 +1,6 @@
 package rtc
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -18,7 +17,7 @@ type socket struct {
 	raw  syscall.RawConn
 	out  postbox    // also keeps the group of sender sockets together
 	read sync.Mutex // held while the mux reads
-	in   datagram
+	intake
 
 	mu    sync.RWMutex
 	peers map[netip.AddrPort]taker
@@ -43,7 +42,7 @@ func openSocket(network string, at *net.UDPAddr) (*socket, error) {
 		return nil, err
 	}
 	s := &socket{UDPConn: c, v4: network == "udp4", out: postbox{fd: -1}, peers: map[netip.AddrPort]taker{}}
-	s.in.read = s.in.receive
+	s.wait, s.look = s.receive, s.drain
 	if s.raw, err = c.SyscallConn(); err != nil {
 		_ = c.Close()
 		return nil, err
@@ -170,25 +169,15 @@ func (s *socket) ReadFromAddrPort(b []byte) (int, netip.AddrPort, error) {
 	defer s.read.Unlock()
 	for {
 		s.in.buf = b
-		err := s.raw.Read(s.in.read)
-		if err == nil {
-			err = s.in.err
+		err := s.raw.Read(s.wait)
+		switch {
+		case err != nil:
+			return 0, netip.AddrPort{}, err
+		case s.in.err != nil:
+			return 0, netip.AddrPort{}, s.in.err
+		case s.in.n >= 0:
+			return s.in.n, s.in.addr, nil
 		}
-		n, addr := s.in.n, s.in.from()
-		if err != nil {
-			n, addr = 0, netip.AddrPort{}
-			if errors.Is(err, syscall.ECONNREFUSED) {
-				continue // an ICMP answer to one peer is no fault of the socket
-			}
-			return n, addr, err
-		}
-		if n > 0 && b[0] < 4 && s.answer(addr, b[:n]) {
-			continue
-		}
-		if n > 0 && s.take(addr, b[:n]) {
-			continue
-		}
-		return n, addr, nil
 	}
 }
 

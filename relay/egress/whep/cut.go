@@ -9,6 +9,7 @@ import (
 const (
 	packetCost  = 96
 	messageCost = 320
+	closedCost  = 200 // of a last packet that is shorter than the others: no sound can follow in the same message
 )
 
 const (
@@ -173,15 +174,25 @@ func (c *cutter) cost(size int) int {
 			}
 		}
 	}
+	if room == 0 {
+		bytes += closedCost
+	}
 	return packets*packetCost + messages*messageCost + bytes
 }
 
-// even tells whether the i-th chunk is padded: it can be, and more follows.
+// even tells whether the i-th chunk is padded: it can be, and more follows, or may follow and it takes little.
 func (c *cutter) even(i, size int) bool {
 	u := &c.chunks[i]
 	n := u.count(size)
 	lack := n*(size-u.head) - u.size
-	return i < len(c.chunks)-1 && lack >= 0 && lack <= n*maxPad-(n-1) && u.size >= n
+	most := n*maxPad - (n - 1)
+	if i == len(c.chunks)-1 {
+		most = min(most, closedCost)
+		if u.head == 0 { // nothing to share it with, and sound is rarely larger
+			most = 0
+		}
+	}
+	return lack >= 0 && lack <= most && u.size >= n
 }
 
 // share is how many bytes are in the k-th of n payloads where u is not padded: a short one ends a message, so it is the last.

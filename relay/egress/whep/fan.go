@@ -32,12 +32,16 @@ const (
 // catchUpRound is how many packets all that catch up are sent in one round of the loop, about.
 const catchUpRound = 8 * catchUpBurst
 
+// glances is how many viewers are served between two looks at what has come; some 200 µs.
+const glances = 8
+
 // maxTasks bounds what waits for the loop; beyond it, only joins and leaves are taken.
 const maxTasks = 4096
 
 // A fan serves some viewers of one stream by one loop.
 type fan struct {
 	sub    *relay.Subscription
+	port   *rtc.Port
 	batch  *rtc.Batch
 	count  Stats // the loop's own; published every tick
 	media  *line
@@ -49,6 +53,8 @@ type fan struct {
 	packets []*media.Packet // scratch
 	scratch []byte          // a packet for a viewer that the batch does not serve
 	first   int             // whose turn it is to be served first
+	more    bool            // something has come while a round was served
+	failed  error           // the Subscription's, met in a round
 
 	mu     sync.Mutex
 	tasks  []func()
@@ -72,7 +78,7 @@ func newFan(sub *relay.Subscription, port *rtc.Port, log *slog.Logger) (*fan, er
 	if err != nil {
 		return nil, fmt.Errorf("open sender: %w", err)
 	}
-	f := &fan{sub: sub, batch: batch, log: log, media: &line{}, ready: make(chan struct{}, 1)}
+	f := &fan{sub: sub, port: port, batch: batch, log: log, media: &line{}, ready: make(chan struct{}, 1)}
 	f.batch.Refused = func(slot int) {
 		if slot < len(f.viewers) {
 			f.viewers[slot].refused = true
@@ -95,10 +101,7 @@ func (f *fan) do(must bool, task func()) bool {
 	if must || len(f.tasks) < maxTasks {
 		f.tasks = append(f.tasks, task)
 	}
-	select {
-	case f.ready <- struct{}{}:
-	default:
-	}
+	f.wake()
 	return true
 }
 
@@ -144,10 +147,16 @@ func (f *fan) run(ctx context.Context) error {
 		}
 		switch {
 		case late || f.whole():
-			part = time.Time{}
 			f.number()
 			f.work() // who has left is sent nothing more, however busy the loop is
-			hold.Reset(f.serve())
+			wait := f.serve()
+			if f.failed != nil {
+				return f.failed
+			}
+			if part = (time.Time{}); !f.whole() { // the beginning of the next has come meanwhile
+				part, wait = time.Now(), min(wait, holdBack)
+			}
+			hold.Reset(wait)
 		case part.IsZero():
 			part = time.Now()
 			hold.Reset(holdBack) // the rest is on its way: it will leave in the same message
@@ -242,6 +251,7 @@ const never time.Duration = math.MaxInt64
 // serve sends every viewer what has come for it, and returns when it must be called again though nothing comes.
 func (f *fan) serve() time.Duration {
 	again := never
+	f.more = false
 	n := len(f.viewers)
 	if f.first++; f.first >= n {
 		f.first = 0 // somebody else is last each time
@@ -250,6 +260,9 @@ func (f *fan) serve() time.Duration {
 	for i := range n {
 		if v := f.viewers[(i+f.first)%n]; !v.behind() {
 			again = min(again, f.attend(v))
+		}
+		if i%glances == glances-1 {
+			f.glance()
 		}
 	}
 	budget := catchUpRound
@@ -266,7 +279,32 @@ func (f *fan) serve() time.Duration {
 		}
 	}
 	f.batch.Flush()
+	if f.more { // and those before have not had it
+		f.wake()
+	}
 	return again
+}
+
+// glance receives and takes what has come while a round is served: the viewers that follow get it in the same message as what
+// they are sent anyway, as sound with a picture. The busier the loop, the more that saves.
+func (f *fan) glance() {
+	f.port.Poll()
+	select {
+	case <-f.sub.Ready():
+		f.more = true
+		if err := f.take(); err != nil {
+			f.failed = err
+		}
+	default:
+	}
+}
+
+// wake has the loop look at its tasks, and then serve.
+func (f *fan) wake() {
+	select {
+	case f.ready <- struct{}{}:
+	default:
+	}
 }
 
 // behind tells whether v catches up.
@@ -309,24 +347,27 @@ func (f *fan) serveOne(v *viewer) bool {
 		v.link.now = time.Now()
 	}
 	done := !v.probe(f)
+	if o := v.video; o != nil {
+		done = v.sendVideo(f, o) && done
+	}
 	for _, o := range v.out {
-		if o == nil {
-			continue
+		if o != nil && o != v.video { // its packets are small: they can end the message of a picture
+			done = v.send(f, o, math.MaxInt) && done
 		}
-		limit := math.MaxInt
-		if o == v.video {
-			if v.waiting {
-				o.next = o.history.next
-				continue
-			}
-			if o.next <= o.history.key && o.history.next-o.next > catchUpBurst || o.catch.active && o.history.next-o.next > catchUpBurst {
-				limit = catchUpBurst
-			}
-			limit = min(limit, v.link.allow(int(o.history.next-o.next)))
-		}
-		done = v.send(f, o, limit) && done
 	}
 	return done
+}
+
+func (v *viewer) sendVideo(f *fan, o *outTrack) (done bool) {
+	if v.waiting {
+		o.next = o.history.next
+		return true
+	}
+	limit := math.MaxInt
+	if o.next <= o.history.key && o.history.next-o.next > catchUpBurst || o.catch.active && o.history.next-o.next > catchUpBurst {
+		limit = catchUpBurst
+	}
+	return v.send(f, o, min(limit, v.link.allow(int(o.history.next-o.next))))
 }
 
 // begin ends the waiting of v when a key frame has come, or when it has waited long enough for one and can be given an old

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -137,5 +138,48 @@ func TestSlowAndDeadViewersHarmNobody(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "the slow viewer goes on", func() bool { return len(slow.packets()) > before+1000 })
 	if wide.Asked.Load() == asked {
 		t.Error("no key frame was asked for the slow viewer")
+	}
+}
+
+// What comes while a round is served goes to those who are served after, and in the next round to those before: nobody misses it.
+func TestWhatComesMeanwhile(t *testing.T) {
+	b := newBench(t, nil)
+	publish(t, b.hub, "demo", func(p *publisher) { p.Repeat = 10 })
+	loop := newLoop(t)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	viewers := make([]*load.Viewer, 24)
+	for i := range viewers {
+		var err error
+		if viewers[i], err = load.Dial(ctx, loop, b.url+"/whep/demo", load.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	total := make([]int, len(viewers))
+	count := func() {
+		for i, v := range viewers {
+			m := v.Measure()
+			total[i] = m.Packets
+			if m.Lost > 0 {
+				t.Errorf("viewer %d misses %d packets", i, m.Lost)
+			}
+		}
+	}
+	testkit.Eventually(t, 10*time.Second, "all have caught up", func() bool {
+		count()
+		return slices.Min(total) > 0
+	})
+	for _, v := range viewers {
+		v.Reset()
+	}
+	testkit.Eventually(t, 10*time.Second, "some of the stream", func() bool {
+		count()
+		return slices.Min(total) > 500
+	})
+	if least, most := slices.Min(total), slices.Max(total); most-least > most/10 {
+		t.Errorf("%d to %d packets", least, most)
+	}
+	for _, v := range viewers {
+		v.Close(ctx, load.Options{})
 	}
 }
