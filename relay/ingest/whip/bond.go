@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -20,11 +21,14 @@ import (
 
 const (
 	maxPaths = 4
-	// Without an access unit that follows for so long, what is missing is given up. Pictures may wait for room on the only path
-	// that is left; sound goes first everywhere.
-	picturePatience = 3 * time.Second
+	// What is missing is given up when each path has brought something later, as each brings its packets in order, or is overdue.
+	// Pictures may wait for room on a path; sound goes first everywhere.
+	picturePatience = 3 * time.Second // however late a path is
 	soundPatience   = 700 * time.Millisecond
-	maxWaiting      = 512 // access units of a track
+	repairTime      = 800 * time.Millisecond // for which a path may hold back what follows a packet that it asks for again
+	lagFade         = 64                     // access units in which a path is believed to have become faster
+	maxWaiting      = 512                    // access units of a track
+	maxRecent       = 1024                   // access units whose arrival is remembered; a power of two
 	quietPath       = 2 * time.Second
 	quietEvery      = time.Second // between looks for paths that are quiet
 )
@@ -101,10 +105,18 @@ type bondTrack struct {
 	ts      uint32
 	pts     time.Duration // of ts
 	dts     time.Duration
-	written time.Duration // when
 	synced  time.Duration
 	lost    bool // to be told with the next access unit
+	needKey bool // something was lost since the last key frame
+	asked   time.Duration
 	waiting []*bondUnit
+	recent  [maxRecent]arrival // by sequence number
+}
+
+// An arrival is when an access unit came whole first.
+type arrival struct {
+	last int64 // its last sequence number
+	at   time.Duration
 }
 
 // A bondUnit is an access unit of one path.
@@ -121,9 +133,16 @@ type member struct {
 	*relay.Publication // for what concerns all
 	bond               *bond
 	session            *session
-	under              []bondUnit   // by track: the access unit that is coming
-	zero               []time.Time  // by track: wall time of the session's PTS 0
+	tracks             []memberTrack
 	heard              atomic.Int64 // bond.now() of the last packet
+}
+
+// A memberTrack is one track of a member.
+type memberTrack struct {
+	under  bondUnit      // the access unit that is coming
+	passed int64         // sequence number of which, and of all before it, nothing more comes here
+	lag    time.Duration // behind the fastest path
+	zero   time.Time     // wall time of the session's PTS 0
 }
 
 // join enters a session into its bond. The session is locked.
@@ -154,7 +173,10 @@ func (b *bonds) join(s *session, tracks []media.Track) (*member, error) {
 	}) {
 		return nil, errOtherTracks
 	}
-	m := &member{Publication: one.pub, bond: one, session: s, under: make([]bondUnit, len(tracks)), zero: make([]time.Time, len(tracks))}
+	m := &member{Publication: one.pub, bond: one, session: s, tracks: make([]memberTrack, len(tracks))}
+	for i := range m.tracks {
+		m.tracks[i].passed = math.MinInt64
+	}
 	m.heard.Store(int64(one.now()))
 	members := []*member{m}
 	for _, o := range *one.members.Load() {
@@ -199,7 +221,7 @@ func (m *member) Close() error {
 func (m *member) Sync(track uint8, pts time.Duration, wall time.Time) {
 	m.bond.mu.Lock()
 	defer m.bond.mu.Unlock()
-	m.zero[track] = wall.Add(-pts)
+	m.tracks[track].zero = wall.Add(-pts)
 }
 
 // write takes a packet of an access unit whose packets so far have the sequence numbers from first to last.
@@ -209,9 +231,13 @@ func (m *member) write(first, last uint16, ts uint32, p *media.Packet) {
 	defer b.mu.Unlock()
 	now := b.now()
 	m.heard.Store(int64(now))
-	t, u := &b.tracks[p.Track], &m.under[p.Track]
+	t, own := &b.tracks[p.Track], &m.tracks[p.Track]
+	u := &own.under
 	if p.Start {
 		*u = bondUnit{ts: ts, from: m, came: now}
+		if t.begun {
+			own.passed = max(own.passed, t.unwrap(first)-1)
+		}
 	} else if u.from == nil {
 		return
 	}
@@ -227,9 +253,11 @@ func (m *member) write(first, last uint16, ts uint32, p *media.Packet) {
 		if !unit.packets[0].Key && t.Codec.Video() {
 			return
 		}
-		t.begun, t.last, t.written = true, unit.first-1, now
+		t.begun, t.last = true, unit.first-1
 		b.start(t, &unit)
 	}
+	own.passed = max(own.passed, unit.last)
+	own.follow(t.arrived(unit.last, now))
 	if unit.last <= t.last {
 		return // it came on another path before
 	}
@@ -237,7 +265,7 @@ func (m *member) write(first, last uint16, ts uint32, p *media.Packet) {
 	if !there && unit.first > t.last {
 		t.waiting = slices.Insert(t.waiting, i, &unit)
 	}
-	b.advance(t, now)
+	b.advance(p.Track, now)
 	if now-b.looked > quietEvery {
 		b.looked = now
 		b.judge()
@@ -252,12 +280,26 @@ func (t *bondTrack) unwrap(seq uint16) int64 {
 	return t.last + int64(int16(seq-uint16(t.last)))
 }
 
+// arrived returns how long ago an access unit came first.
+func (t *bondTrack) arrived(last int64, now time.Duration) time.Duration {
+	a := &t.recent[uint64(last)%maxRecent]
+	if a.last != last || a.at == 0 {
+		*a = arrival{last, now}
+	}
+	return now - a.at
+}
+
+// follow takes by how much the path was behind with an access unit.
+func (l *memberTrack) follow(behind time.Duration) {
+	l.lag = max(behind, l.lag-(l.lag-behind)/lagFade)
+}
+
 // start finds where a track's times begin, by the capture clock where it is known, so that sound and pictures of different
 // members belong together.
 func (b *bond) start(t *bondTrack, u *bondUnit) {
 	p := u.packets[0]
 	t.ts, t.pts = u.ts, p.PTS
-	zero := u.from.zero[p.Track]
+	zero := u.from.tracks[p.Track].zero
 	if b.zero.IsZero() {
 		b.zero = zero
 	}
@@ -266,38 +308,71 @@ func (b *bond) start(t *bondTrack, u *bondUnit) {
 	}
 }
 
-// advance writes what follows, and gives up what is missing when nothing has followed for long.
-func (b *bond) advance(t *bondTrack, now time.Duration) {
-	patience := picturePatience
-	if t.Codec.Audio() {
-		patience = soundPatience
-	}
+// advance writes what follows, and gives up what is missing when no path will bring it.
+func (b *bond) advance(track uint8, now time.Duration) {
+	t := &b.tracks[track]
 	for len(t.waiting) > 0 {
 		u := t.waiting[0]
 		switch {
 		case u.first <= t.last: // came on another path
 		case u.first == t.last+1:
 			b.emit(t, u, now)
-		case now-t.written > patience && now-u.came > patience || len(t.waiting) > maxWaiting:
+		case len(t.waiting) > maxWaiting || !b.expects(track, u, now):
 			t.lost = true
-			b.emit(t, u, now)
 			if t.Codec.Video() {
-				b.feedback(media.Feedback{KeyFrame: true})
+				t.needKey = true
+				t.skipToKey()
+				u = t.waiting[0]
 			}
+			b.emit(t, u, now)
 		default:
 			return
 		}
 		t.waiting[0] = nil
 		t.waiting = t.waiting[1:]
 	}
+	if t.needKey && (t.asked == 0 || now-t.asked >= keyRetry) {
+		t.asked = now
+		for _, m := range *b.members.Load() { // the request may be lost as well
+			m.session.feedback.Put(media.Feedback{KeyFrame: true})
+		}
+	}
+}
+
+// expects tells whether a path may still bring what is missing before u.
+func (b *bond) expects(track uint8, u *bondUnit, now time.Duration) bool {
+	patience := picturePatience
+	if b.tracks[track].Codec.Audio() {
+		patience = soundPatience
+	}
+	for _, m := range *b.members.Load() {
+		l := &m.tracks[track]
+		if l.passed >= u.first-1 || now-time.Duration(m.heard.Load()) > quietPath {
+			continue
+		}
+		if now-u.came <= min(l.lag+l.lag/2+repairTime, patience) {
+			return true
+		}
+	}
+	return false
+}
+
+// skipToKey leaves out what waits before the newest key frame: it cannot be decoded.
+func (t *bondTrack) skipToKey() {
+	for i := len(t.waiting) - 1; i > 0; i-- {
+		if t.waiting[i].packets[0].Key {
+			t.waiting = slices.Delete(t.waiting, 0, i)
+			return
+		}
+	}
 }
 
 func (b *bond) emit(t *bondTrack, u *bondUnit, now time.Duration) {
 	step := int64(int32(u.ts - t.ts))
 	t.pts += time.Duration(step/int64(t.ClockRate))*time.Second + time.Duration(step%int64(t.ClockRate))*time.Second/time.Duration(t.ClockRate)
-	t.ts, t.last, t.written, t.dts = u.ts, u.last, now, max(t.dts, t.pts)
+	t.ts, t.last, t.dts = u.ts, u.last, max(t.dts, t.pts)
 	own := u.packets[0].PTS
-	if zero := u.from.zero[u.packets[0].Track]; !zero.IsZero() && (t.synced == 0 || now-t.synced >= syncEvery) {
+	if zero := u.from.tracks[u.packets[0].Track].zero; !zero.IsZero() && (t.synced == 0 || now-t.synced >= syncEvery) {
 		t.synced = now
 		b.pub.Sync(u.packets[0].Track, t.pts, zero.Add(own))
 	}
@@ -307,6 +382,7 @@ func (b *bond) emit(t *bondTrack, u *bondUnit, now time.Duration) {
 		b.pub.Write(&moved)
 	}
 	t.lost = false
+	t.needKey = t.needKey && !u.packets[0].Key
 }
 
 // judge says which paths are missing.
