@@ -22,6 +22,7 @@ type offline struct {
 	timer  *time.Timer // nil: not armed
 	turn   int         // access units due since the publisher went
 	shown  bool        // some track has had one
+	whole  bool        // and no track of video has none: who joins sees something, whatever it decodes
 	tracks []slateTrack
 }
 
@@ -59,6 +60,10 @@ func (s *Stream) checkOffline() {
 		o.timer.Reset(slateAfter - quiet)
 		return
 	}
+	if o.turn == 0 && !s.drawSlate() { // the last picture stays; a publisher that was silent goes on where it was
+		o.timer.Reset(slateEvery)
+		return
+	}
 	if s.active != nil { // it may go on at a key frame: the slate takes what its pictures refer to
 		s.hub.log.Warn("publisher is silent", "stream", s.name, "uplink", s.active.publisher.Protocol, "remote", s.active.publisher.Remote)
 		s.active = nil
@@ -76,26 +81,30 @@ func (s *Stream) heard() time.Duration {
 	return s.active.heard
 }
 
-// showSlate forwards one access unit of the slate on each track that has one.
-func (s *Stream) showSlate(now time.Duration) {
+// drawSlate draws the slate of all tracks, and tells whether there is any.
+func (s *Stream) drawSlate() (some bool) {
 	o := &s.offline
-	if o.turn == 0 {
-		o.tracks = make([]slateTrack, len(s.line.tracks))
-	}
-	pts := s.line.newest + max(now-s.line.arrived, time.Millisecond)
-	shown := false
+	o.tracks, o.whole = make([]slateTrack, len(s.line.tracks)), true
 	for i, t := range s.line.tracks {
 		if !t.Codec.Video() {
 			continue
 		}
+		o.tracks[i] = s.slateOf(t)
+		has := len(o.tracks[i].units) > 0
+		some, o.whole = some || has, o.whole && has
+	}
+	return some
+}
+
+// showSlate forwards one access unit of the slate on each track that has one.
+func (s *Stream) showSlate(now time.Duration) {
+	o := &s.offline
+	pts := s.line.newest + max(now-s.line.arrived, time.Millisecond)
+	for i := range o.tracks {
 		st := &o.tracks[i]
-		if o.turn == 0 {
-			*st = s.slateOf(t)
-		}
 		if len(st.units) == 0 {
 			continue
 		}
-		shown = true
 		whole := &media.Packet{Track: uint8(i), PTS: pts, DTS: pts, Start: true, End: true, Key: true, Data: st.units[o.turn%len(st.units)]}
 		for _, p := range st.pack.Convert(nil, whole) {
 			if p.Track != uint8(i) {
@@ -106,10 +115,10 @@ func (s *Stream) showSlate(now time.Duration) {
 			s.forward(p, now, true)
 		}
 	}
-	if shown && !o.shown {
+	if !o.shown {
 		s.hub.log.Info("slate is shown", "stream", s.name)
 	}
-	o.shown = shown
+	o.shown = true
 	o.turn++
 }
 

@@ -109,3 +109,56 @@ func TestSlate(t *testing.T) {
 		}
 	})
 }
+
+// A codec without a slate keeps its last picture: of a stream in it alone nothing is taken away, and of one that has another codec
+// besides nobody joins who might see nothing.
+func TestNoSlateInThatCodec(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := relay.NewHub(relay.Default(), slog.New(slog.DiscardHandler))
+		defer h.Close()
+		h.SetSlate(func(t media.Track) [][]byte {
+			if t.Codec == media.H264 {
+				return [][]byte{{0, 0, 0, 1, 0x65, 1, 1, 1}}
+			}
+			return nil
+		})
+		av1 := media.Track{Codec: media.AV1, Packing: media.RTP, ClockRate: 90000}
+		write := func(pub *relay.Publication, track uint8, ms int, key bool) {
+			p := picture(ms, key)
+			p.Track = track
+			pub.Write(p)
+		}
+
+		alone := publish(t, h, relay.Publisher{Tracks: []media.Track{av1}})
+		write(alone, 0, 0, true)
+		sub := subscribe(t, h)
+		pull(t, sub)
+		time.Sleep(10 * time.Second) // it hangs, and goes on where it was
+		if !sub.Live() || len(pull(t, subscribe(t, h))) != 1 {
+			t.Error("the last picture was taken away")
+		}
+		write(alone, 0, 10000, false)
+		if got := pull(t, sub); len(got) != 1 || got[0].Key {
+			t.Errorf("%d packets after the pause", len(got))
+		}
+		alone.Close()
+		time.Sleep(10 * time.Second)
+		if _, err := h.Subscribe("a", relay.Want{Packing: media.RTP}); !errors.Is(err, relay.ErrNoStream) {
+			t.Errorf("who joins: %v", err)
+		}
+
+		both := publish(t, h, relay.Publisher{Tracks: []media.Track{av1, h264}})
+		write(both, 0, 0, true)
+		write(both, 1, 0, true)
+		sub = subscribe(t, h)
+		pull(t, sub)
+		both.Close()
+		time.Sleep(2 * time.Second)
+		if got := pull(t, sub); len(got) == 0 || got[0].Track != 1 {
+			t.Errorf("%d packets of the slate", len(got))
+		}
+		if _, err := h.Subscribe("a", relay.Want{Packing: media.RTP}); !errors.Is(err, relay.ErrNoStream) {
+			t.Errorf("who joins: %v", err)
+		}
+	})
+}

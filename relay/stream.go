@@ -120,7 +120,7 @@ func (s *Stream) subscribe(want Want) (*Subscription, error) {
 
 // visible tells whether subscribers who want that see something that goes on: a publisher's pictures, or the slate.
 func (s *Stream) visible(want Want) bool {
-	return !s.ended && (s.active != nil || s.offline.shown && !want.NoSlate)
+	return !s.ended && (s.active != nil || s.offline.shown && s.offline.whole && !want.NoSlate)
 }
 
 // write takes a packet from pub and forwards it when pub is, or now becomes, the active publisher.

@@ -1,11 +1,14 @@
 package whep_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/pion/webrtc/v4"
 
 	"gantry/internal/testkit"
 	"gantry/internal/testkit/chromium"
@@ -105,5 +108,42 @@ func TestJoinsTheSlate(t *testing.T) {
 	}
 	if status, _, _ := b.do(t, "POST", b.url+"/whep/unknown", "application/sdp", early["watched"].pc.LocalDescription().SDP, nil); status != http.StatusConflict {
 		t.Errorf("a stream that there never was: %d", status)
+	}
+}
+
+// A codec that has no slate keeps its last picture, in the browser too, beside viewers of H.264 who see the slate; who joins then is
+// told to wait. The picture goes on in the same session.
+func TestChromiumKeepsTheLastPicture(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil)
+	b.hub.SetSlate(slate.New("back soon"))
+	both := []media.Track{rendered[3], rendered[1]}
+	tab := codecTab(t)
+	stop := render(t, b.hub, "demo", both)
+	testkit.Eventually(t, 10*time.Second, "it is live", func() bool { _, err := b.hub.Live("demo"); return err == nil })
+	chromium.Eval[float64](tab, fmt.Sprintf("play(%q)", b.url+"/whep/demo"))
+	tab.Wait(10*time.Second, `inbound().then(s => s.codec == "AV1" && s.shown > 20)`, "inbound()")
+	other := b.play(t, "demo", clientOptions{videoOnly: true, codecs: func(m *webrtc.MediaEngine) error {
+		return m.RegisterCodec(webrtc.RTPCodecParameters{PayloadType: 96, RTPCodecCapability: webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeH264, ClockRate: 90000,
+			SDPFmtpLine: "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f"}}, webrtc.RTPCodecTypeVideo)
+	}})
+	testkit.Eventually(t, 10*time.Second, "pictures of H.264", func() bool { return len(other.packets()) > 20 })
+	stop()
+	time.Sleep(200 * time.Millisecond) // what was on the way is shown
+	sent := len(other.packets())
+	type picture struct{ Share, Mean, Width float64 }
+	last := chromium.Eval[picture](tab, light)
+	testkit.Eventually(t, 5*time.Second, "the slate in H.264", func() bool { return len(other.packets()) > sent })
+	if p := chromium.Eval[picture](tab, light); p != last || p.Mean < 60 {
+		t.Errorf("the picture is %+v, was %+v", p, last)
+	}
+	if status, _, _ := b.do(t, "POST", b.url+"/whep/demo", "application/sdp", other.pc.LocalDescription().SDP, nil); status != http.StatusConflict {
+		t.Errorf("who joins: %d", status)
+	}
+	shown := chromium.Eval[struct{ Shown int }](tab, "inbound()").Shown
+	render(t, b.hub, "demo", both)
+	tab.Wait(10*time.Second, fmt.Sprintf("inbound().then(s => s.shown > %d)", shown+20), "inbound()")
+	if s := chromium.Eval[struct{ Lost, PLI int }](tab, "inbound()"); s.Lost != 0 {
+		t.Errorf("%+v", s)
 	}
 }
