@@ -13,7 +13,7 @@ import (
 	"gantry/internal/testkit"
 )
 
-// A relay that is restarted, or that crashes, has its publisher and its viewers back without anybody's doing.
+// A relay that is restarted, or that crashes, has its publisher and its viewers back without anybody's doing, in Chromium too.
 func TestRelayRestart(t *testing.T) {
 	web, media := testkit.FreeTCP(t), testkit.FreeTCP(t)
 	start := func() *testkit.Process {
@@ -30,6 +30,8 @@ func TestRelayRestart(t *testing.T) {
 	viewer := testkit.Start(t, testkit.Bin(t, "gantry-relay"), "watch", "--reconnect", "--timeout", "2m", "http://"+web+"/whep/demo")
 	viewer.WaitLine(30*time.Second, `[1-9]\d* decodable`)
 
+	page := openPlayer(t, "http://"+web+"/play/demo")
+
 	// back waits until the viewer has begun anew n times and has pictures again.
 	back := func(what string, n int) {
 		t.Helper()
@@ -38,7 +40,9 @@ func TestRelayRestart(t *testing.T) {
 			log := viewer.Log()
 			return strings.Count(log, "connecting again") >= n && picture.MatchString(log[strings.LastIndex(log, "connecting again"):])
 		})
-		t.Logf("%s: after %v", what, time.Since(begun).Round(100*time.Millisecond))
+		client := time.Since(begun)
+		shows(page, 40*time.Second)
+		t.Logf("%s: after %v, a second of it in Chromium after %v", what, client.Round(100*time.Millisecond), time.Since(begun).Round(100*time.Millisecond))
 	}
 	first.Signal(syscall.SIGTERM)
 	if status := first.Exits(15 * time.Second); status != 0 {
