@@ -618,6 +618,8 @@ func TestKernelDamagedPictures(t *testing.T) {
 func TestKernelLostPictures(t *testing.T) {
 	vm.Guest(t)
 	cfg := config(t, single, webcam)
+	// At five a second, all those of two seconds are dropped now and then, which is no signal.
+	cfg.Width, cfg.Height, cfg.Rate = 640, 360, media.Rational{Num: 30, Den: 1}
 	set(t, cfg.Device, kernel.Setting{ID: cidDropped, Value: 50})
 	defer set(t, cfg.Device, kernel.Setting{ID: cidDropped, Value: 0})
 	s := open(t, cfg)
