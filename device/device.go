@@ -48,7 +48,8 @@ type Source interface {
 	// Read waits for the next picture; the caller owns it. After ErrNoSignal or ErrFormatChanged call Start again, after
 	// ErrGone close and reopen. ctx ends the wait.
 	Read(ctx context.Context) (*media.Frame, error)
-	// Close stops streaming, waits for outstanding Frames and frees the device. A second Close does nothing.
+	// Close stops streaming, waits a little for outstanding Frames and frees the device; a Frame that is still in use stays valid
+	// until released. A second Close does nothing.
 	Close() error
 }
 

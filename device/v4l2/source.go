@@ -19,6 +19,11 @@ import (
 	"gantry/media"
 )
 
+// loanPatience is how long Close waits for Frames in use.
+const loanPatience = 1500 * time.Millisecond
+
+var errLent = errors.New("pictures are still in use, and their memory is kept until they come back")
+
 // A Source captures from one node. It is a device.Source; Status may be called from any goroutine.
 type Source struct {
 	cfg    Config
@@ -323,14 +328,24 @@ func (s *Source) stop(ctx context.Context) error {
 	return nil
 }
 
-// Close stops streaming, waits for outstanding Frames and frees the device.
+// Close stops streaming, waits for outstanding Frames and frees the device. A Frame that does not come back soon, as one in an
+// encoder that hangs, stays valid: its memory is unmapped when it is released, if ever, and the device can be opened again
+// (drivers before Linux 4.20: not before). That is an error.
 func (s *Source) Close() error {
 	if s.dev == nil {
 		return nil
 	}
-	err := s.stop(context.Background())
+	ctx, cancel := context.WithTimeoutCause(context.Background(), loanPatience, errLent)
+	defer cancel()
+	err := s.stop(ctx)
 	for _, q := range s.past {
-		<-q.Idle()
+		select {
+		case <-q.Idle():
+		case <-ctx.Done():
+			if n := q.Lent(); n > 0 {
+				err = errors.Join(err, fmt.Errorf("%s: %w (%d)", s.dev.Path(), errLent, n))
+			}
+		}
 	}
 	s.past = nil
 	st := *s.status.Load()
