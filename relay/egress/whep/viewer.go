@@ -55,8 +55,7 @@ type outTrack struct {
 	octets  uint32
 	stamped time.Duration // PTS of the last abs-capture-time
 	catch   catchUp
-	report  report
-	waits   waits
+	timing
 	resending
 }
 
@@ -72,6 +71,12 @@ type catchUp struct {
 	active bool     // until the viewer has all that has come
 	first  uint64   // frame
 	times  []uint32 // RTP times of the frames from first on, less outTrack.base; kept for who asks for one again
+}
+
+// timing is what the player was told of when to play the track.
+type timing struct {
+	report report
+	waits  waits
 }
 
 // report is what the last sender report said.
