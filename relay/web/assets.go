@@ -16,7 +16,7 @@ var files embed.FS
 
 // modules are for pages of any origin; pageParts for the pages here.
 var (
-	modules = []string{"gantry-player.js", "gantry-player/whep.js", "gantry-player/stats.js", "gantry-player/clock.js",
+	modules = []string{"gantry-player.js", "gantry-player/whep.js", "gantry-player/stats.js", "gantry-player/sync.js", "gantry-player/clock.js",
 		"gantry-player/reasons.js", "gantry-player/h264.js", "gantry-player/element.js"}
 	pageParts = []string{"index.js", "play.js", "restream.js", "page.css", "favicon.svg"}
 )

@@ -25,6 +25,7 @@
 
 import {WhepSession, WhepError} from "./gantry-player/whep.js";
 import {Meter} from "./gantry-player/stats.js";
+import {LipSync} from "./gantry-player/sync.js";
 import {explain, final} from "./gantry-player/reasons.js";
 
 const tick = 500; // ms between looks at a running session
@@ -199,6 +200,7 @@ export class GantryPlayer extends EventTarget {
     const session = new WhepSession({url: this.#options.url, token: this.#options.token, iceServers: this.#options.iceServers});
     this.#session = session;
     const changed = () => this.#wake();
+    let sync;
     session.addEventListener("change", changed);
     session.addEventListener("relay", ({detail}) => { if (this.#session === session) this.#heard(session, detail); });
     try {
@@ -210,10 +212,12 @@ export class GantryPlayer extends EventTarget {
       session.listen();
       this.#meter ??= new Meter(this.video, this.#options.measure);
       this.#meter.begin(session.pc);
+      sync = new LipSync(session.pc);
       this.#setClock(signal);
       await this.#watch(session, begun, good, signal);
     } finally {
       session.removeEventListener("change", changed);
+      sync?.close();
       session.close();
     }
   }
