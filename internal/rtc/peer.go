@@ -47,6 +47,9 @@ type Events struct {
 	RTP func([]byte, *rtp.Header)
 	// RTCP lends a decrypted compound packet, one at a time.
 	RTCP func([]byte)
+	// Turn, unlike the others, may block: it waits until the handshake may go on computing, or ctx ends. What it returns is called
+	// soon, when the peer is waited for again. nil: the handshake waits for nobody.
+	Turn func(ctx context.Context) (giveBack func(), err error)
 }
 
 // A Peer is the server's end of one ICE and DTLS-SRTP session: full ICE in the controlled role, DTLS server unless Initiate says
@@ -217,7 +220,9 @@ func (p *Peer) run(remote Parameters) error {
 	if err := p.agent.AwaitConnect(connect); err != nil {
 		return fmt.Errorf("connect by ICE: %w", err)
 	}
-	secure, err := p.secure(&recordConn{Conn: conn, media: p.received}, remote.Fingerprint)
+	turns := &turns{take: p.events.Turn, ctx: connect}
+	defer turns.finish()
+	secure, err := p.secure(&recordConn{Conn: conn, media: p.received, turns: turns}, remote.Fingerprint)
 	if err != nil {
 		return fmt.Errorf("start DTLS: %w", err)
 	}
@@ -225,6 +230,7 @@ func (p *Peer) run(remote Parameters) error {
 	if err := secure.HandshakeContext(connect); err != nil {
 		return fmt.Errorf("DTLS handshake: %w", err)
 	}
+	turns.finish()
 	profile, ok := secure.SelectedSRTPProtectionProfile()
 	if !ok {
 		return errors.New("DTLS handshake: the peer offers no SRTP profile that we have")
@@ -429,9 +435,11 @@ func ValidFingerprint(s string) bool {
 type recordConn struct {
 	*ice.Conn
 	media func([]byte)
+	turns *turns
 }
 
 func (c *recordConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	c.turns.end()
 	for {
 		n, err := c.Read(b)
 		if err != nil {
@@ -439,7 +447,7 @@ func (c *recordConn) ReadFrom(b []byte) (int, net.Addr, error) {
 		}
 		switch {
 		case n > 0 && b[0] >= 20 && b[0] < 64:
-			return n, c.RemoteAddr(), nil
+			return n, c.RemoteAddr(), c.turns.begin()
 		case n > 0 && b[0] >= 128 && b[0] < 192:
 			c.media(b[:n])
 		}

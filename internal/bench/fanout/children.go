@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ type child struct {
 	crowd     string // join and leave at this URL
 	perSecond int    // 0: as fast as can be
 	cycles    int    // 0: until told to end
+	rtt       time.Duration
 }
 
 // errNone: this process is nobody's child.
@@ -108,8 +110,10 @@ func (c *child) join(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var joined, failed int
+	var first error
 	var mu sync.Mutex
-	slots := make(chan struct{}, 64)
+	options := load.Options{RTT: c.rtt}
+	slots := make(chan struct{}, 64+int(c.rtt.Seconds()*10*float64(c.perSecond))) // who is far away takes some round trips
 	began := time.Now()
 	for i := 0; ctx.Err() == nil && (c.cycles == 0 || i < c.cycles); i++ {
 		select {
@@ -119,9 +123,9 @@ func (c *child) join(ctx context.Context) error {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			v, err := load.Dial(ctx, loop, c.crowd, load.Options{})
+			v, err := load.Dial(ctx, loop, c.crowd, options)
 			if err == nil {
-				v.Close(context.WithoutCancel(ctx), load.Options{})
+				v.Close(context.WithoutCancel(ctx), options)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -129,19 +133,24 @@ func (c *child) join(ctx context.Context) error {
 				joined++
 			} else if ctx.Err() == nil {
 				failed++
+				first = cmp.Or(first, err)
 			}
 		})
 	}
 	wg.Wait()
 	fmt.Fprintf(os.Stderr, "crowd: %d joined and left, %d failed, %.0f a second\n", joined, failed, float64(joined)/time.Since(began).Seconds())
+	if first != nil {
+		fmt.Fprintln(os.Stderr, "the first failed:", first)
+	}
 	return nil
 }
 
 // startCrowd has viewers join and leave.
-func startCrowd(ctx context.Context, whep string, perSecond, cycles int) (*process, error) {
+func (b *bench) startCrowd(ctx context.Context, whep string, cycles int) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	return launch(ctx, nil, nil, self, "-child-crowd", whep, "-child-rate", strconv.Itoa(perSecond), "-child-cycles", strconv.Itoa(cycles))
+	return launch(ctx, nil, nil, self, "-child-crowd", whep, "-child-rate", strconv.Itoa(b.storm), "-child-cycles", strconv.Itoa(cycles),
+		"-child-rtt", b.rtt.String())
 }

@@ -97,7 +97,7 @@ func (b *bench) churn(ctx context.Context, g *gantry, c loadCase, cycles int) er
 		return err
 	}
 	for done, most := 0, min(500, cycles); ; {
-		crowd, err := startCrowd(ctx, g.whep(), b.storm, most)
+		crowd, err := b.startCrowd(ctx, g.whep(), most)
 		if err != nil {
 			return err
 		}

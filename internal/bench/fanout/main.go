@@ -49,6 +49,7 @@ func run(ctx context.Context) error {
 	obeys := flag.Bool("obeys", true, "the publisher makes key frames when asked")
 	joins := flag.Int("joins", 10, "viewers that join one by one in the end of the first run of each, to measure the first picture")
 	storm := flag.Int("storm", 0, "viewers a second that join and leave during the measurement")
+	rtt := flag.Duration("rtt", 0, "round trip to those that join and leave")
 	cycles := flag.Int("cycles", 0, "let so many viewers join and leave beside the first case's, show what that leaves behind, and do nothing else")
 	var c child
 	flag.StringVar(&c.limit, "child-limit", "", "internal, as all that begin so")
@@ -57,6 +58,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&c.crowd, "child-crowd", "", "")
 	flag.IntVar(&c.perSecond, "child-rate", 0, "")
 	flag.IntVar(&c.cycles, "child-cycles", 0, "")
+	flag.DurationVar(&c.rtt, "child-rtt", 0, "")
 	flag.Parse()
 	c.obeys = *obeys
 	if err := c.run(ctx); err != errNone {
@@ -76,7 +78,7 @@ func run(ctx context.Context) error {
 	if *peer != "" {
 		servers = append(servers, &mediamtx{binary: *peer})
 	}
-	b := &bench{seconds: *seconds, gro: *gro, obeys: *obeys, joins: *joins, storm: *storm}
+	b := &bench{seconds: *seconds, gro: *gro, obeys: *obeys, joins: *joins, storm: *storm, rtt: *rtt}
 	if b.dir, err = os.MkdirTemp("", "fanout"); err != nil {
 		return err
 	}
@@ -191,6 +193,7 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 // bench is what all measurements have in common.
 type bench struct {
 	seconds, joins, storm int
+	rtt                   time.Duration
 	gro, obeys            bool
 	dir                   string
 }
@@ -237,7 +240,7 @@ func (b *bench) measure(ctx context.Context, s server, c loadCase, joins bool) (
 		v.Reset()
 	}
 	if b.storm > 0 {
-		crowd, err := startCrowd(ctx, s.whep(), b.storm, 0)
+		crowd, err := b.startCrowd(ctx, s.whep(), 0)
 		if err != nil {
 			return r, err
 		}

@@ -32,6 +32,7 @@ type Viewer struct {
 	local    credentials
 	peer     credentials
 	dtls     *packetConn
+	far      *far // nil: here
 	conn     *dtls.Conn
 	nominate chan struct{} // closed when the server has answered a check
 	once     sync.Once
@@ -50,6 +51,8 @@ type Options struct {
 	Token  string
 	Mend   bool // ask for what is lost, and tell what comes, as a browser does
 	Keep   bool // with Mend: remember all that comes, for Shows
+	// RTT is the round trip of a client far away: its POST and what it sends by UDP leave later by that.
+	RTT time.Duration
 }
 
 // Certificate is what all viewers of this process show; making one costs more than a handshake.
@@ -69,7 +72,10 @@ func Dial(ctx context.Context, loop *Loop, whep string, o Options) (*Viewer, err
 	}
 	v := &Viewer{loop: loop, local: credentials{random(8), random(24)}, nominate: make(chan struct{}), stop: make(chan struct{})}
 	v.meter.posted = time.Now()
-	v.dtls = newPacketConn(func(b []byte) error { return v.socket.Send(b, v.remote) })
+	v.dtls = newPacketConn(v.transmit)
+	if o.RTT > 0 {
+		v.far = newFar(o.RTT, func(b []byte) { _ = v.socket.Send(b, v.remote) })
+	}
 	var err error
 	v.mu.Lock() // the Loop may call receive at once
 	v.socket, err = loop.Open(v.receive)
@@ -84,10 +90,27 @@ func Dial(ctx context.Context, loop *Loop, whep string, o Options) (*Viewer, err
 	return v, nil
 }
 
+// transmit sends b to the server.
+func (v *Viewer) transmit(b []byte) error {
+	if v.far != nil {
+		v.far.put(b)
+		return nil
+	}
+	return v.socket.Send(b, v.remote)
+}
+
 func (v *Viewer) dial(ctx context.Context, whep string, o Options) error {
 	cert, err := certificate()
 	if err != nil {
 		return fmt.Errorf("make certificate: %w", err)
+	}
+	if v.far != nil {
+		select {
+		case <-time.After(o.RTT):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		v.stopped.Go(func() { v.far.run(v.stop) })
 	}
 	answer, err := v.post(ctx, whep, o, offer(v.local, cert, v.socket.Addr, o.Mend))
 	if err != nil {
@@ -155,6 +178,9 @@ func (v *Viewer) post(ctx context.Context, whep string, o Options, offer string)
 // check sends ICE's connectivity checks, and keeps consent fresh.
 func (v *Viewer) check() {
 	wait := 10 * time.Millisecond
+	if v.far != nil {
+		wait = v.far.delay // as those do that know of such ways: a check a round trip
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -167,7 +193,7 @@ func (v *Viewer) check() {
 			attr{stun.AttrPriority, binary.BigEndian.AppendUint32(nil, 2130706431)}, attr{stun.AttrICEControlling, []byte("gantry!!")},
 			attr{stun.AttrUseCandidate, nil}, stun.NewShortTermIntegrity(v.peer.pwd), stun.Fingerprint)
 		if err == nil {
-			_ = v.socket.Send(m.Raw, v.remote)
+			_ = v.transmit(m.Raw)
 		}
 		select {
 		case <-v.nominate:
@@ -237,7 +263,7 @@ func (v *Viewer) handshake(ctx context.Context, cert tls.Certificate, serverIsCl
 		if err != nil {
 			return err
 		}
-		mend = newMender(seal, o.Keep, func(b []byte) { _ = v.socket.Send(b, v.remote) })
+		mend = newMender(seal, o.Keep, func(b []byte) { _ = v.transmit(b) })
 		mend.open = open
 	}
 	v.mu.Lock()
@@ -275,7 +301,7 @@ func (v *Viewer) stun(b []byte) {
 		v.once.Do(func() { close(v.nominate) })
 	case stun.BindingRequest:
 		v.mu.Lock()
-		socket, remote := v.socket, v.remote
+		remote := v.remote
 		v.mu.Unlock()
 		if !remote.IsValid() {
 			return // it comes again
@@ -283,7 +309,7 @@ func (v *Viewer) stun(b []byte) {
 		reply, err := stun.Build(m, stun.BindingSuccess, &stun.XORMappedAddress{IP: remote.Addr().AsSlice(), Port: int(remote.Port())},
 			stun.NewShortTermIntegrity(v.local.pwd), stun.Fingerprint)
 		if err == nil {
-			_ = socket.Send(reply.Raw, remote)
+			_ = v.transmit(reply.Raw)
 		}
 	}
 }

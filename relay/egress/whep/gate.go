@@ -4,34 +4,38 @@ import (
 	"context"
 	"net/http"
 	"runtime"
-	"sync"
 	"time"
 
 	"gantry/internal/proto/whip"
 )
 
-// A gate bounds how many viewers are joining at a time: what handshakes cost is taken from those who watch. A viewer holds its
-// place until it has connected, or for joinTime: who is slow, or never meant to, keeps nobody else out.
+// A gate bounds how many joins are computed at a time: what they cost is taken from those who watch. A place is held while this
+// side computes, for the answer to a POST and for each flight of the handshake, and by nobody who waits for the other side: who is
+// far away, slow, or never meant to connect keeps nobody else out.
 type gate chan struct{}
 
-const (
-	joinTime = 50 * time.Millisecond // connecting at hand takes less
-	joinWait = 5 * time.Second       // longer, and the viewer is better off coming again
-)
+// joinWait is how long a POST waits for a place: any longer, and the viewer is better off coming again.
+const joinWait = 5 * time.Second
 
-func newGate() gate { return make(gate, 4*runtime.GOMAXPROCS(0)) }
+// newGate returns a gate with a place for each core. Some of them are served in turn, in the order in which they came.
+func newGate() gate { return make(gate, runtime.GOMAXPROCS(0)) }
 
-// enter waits for a place and returns what gives it back, which may be called more than once.
+// enter waits for a place and returns what gives it back.
 func (g gate) enter(ctx context.Context) (leave func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, joinWait)
-	defer cancel()
 	select {
 	case g <- struct{}{}:
+		return func() { <-g }, nil
 	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// post is enter for a new viewer, who is sent away when it takes too long.
+func (g gate) post(ctx context.Context) (leave func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, joinWait)
+	defer cancel()
+	if leave, err = g.enter(ctx); err != nil {
 		return nil, &whip.Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Reason: "too many viewers are joining at this moment"}
 	}
-	var once sync.Once
-	leave = func() { once.Do(func() { <-g }) }
-	time.AfterFunc(joinTime, leave)
 	return leave, nil
 }

@@ -85,6 +85,43 @@ func TestJoinAndLeave(t *testing.T) {
 	}
 }
 
+// No session stays in memory when it has ended, whoever else watches, however it ended.
+func TestEndedSessionsAreForgotten(t *testing.T) {
+	b := newBench(t, nil)
+	publish(t, b.hub, "demo", nil)
+	loop := newLoop(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	dial := func(n int) []*load.Viewer {
+		var viewers []*load.Viewer
+		for range n {
+			v, err := load.Dial(ctx, loop, b.url+"/whep/demo", load.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			viewers = append(viewers, v)
+		}
+		return viewers
+	}
+	joined := func(n int) {
+		testkit.Eventually(t, 5*time.Second, "all have joined", func() bool { return b.server.Stats().Viewers == n })
+	}
+	leaving := dial(20)
+	joined(20)
+	status, _, body := b.do(t, http.MethodPost, b.url+"/whep/demo", "application/sdp", newClient(t, clientOptions{}).offer(nil), nil)
+	if status != http.StatusCreated { // and never connects
+		t.Fatalf("%d %s", status, body)
+	}
+	alive := b.server.Track()
+	for _, v := range leaving {
+		v.Close(ctx, load.Options{})
+	}
+	stays := dial(1)
+	defer stays[0].Close(ctx, load.Options{})
+	joined(1)
+	testkit.Eventually(t, 10*time.Second, "only who has not connected is in memory", func() bool { return alive() == 1 })
+}
+
 // A viewer that leaves before the loop has come to its join does not stay in the fan.
 func TestLeaveBeforeJoin(t *testing.T) {
 	b := newBench(t, nil)

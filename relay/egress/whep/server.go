@@ -174,23 +174,21 @@ func (s *Server) accept(ctx context.Context, o whip.Offer) (whip.Answer, error) 
 	if !relay.ValidName(o.Stream) {
 		return whip.Answer{}, whip.Errorf(http.StatusNotFound, "%v", relay.ErrName)
 	}
-	leave, err := s.gate.enter(ctx)
+	leave, err := s.gate.post(ctx)
 	if err != nil {
 		return whip.Answer{}, err
 	}
+	defer leave()
 	log := s.log.With("stream", o.Stream, "session", o.Session, "remote", o.Remote.String())
 	sh, err := s.attach(o.Stream)
 	if err != nil {
-		leave()
 		return whip.Answer{}, err
 	}
 	v, err := s.newSession(sh.fan, Viewer{Stream: o.Stream, Session: o.Session, Remote: o.Remote.String(), Since: time.Now()}, log)
 	if err != nil {
-		leave()
 		s.release(o.Stream, sh)
 		return whip.Answer{}, err
 	}
-	v.joined = leave
 	s.enter(sh, v)
 	answer, err := v.negotiate(o.SDP)
 	if err != nil {

@@ -29,7 +29,6 @@ type session struct {
 
 	life
 	viewer atomic.Pointer[viewer]
-	joined func() // leaves the gate
 
 	mu sync.Mutex
 	told
@@ -73,7 +72,7 @@ func (s *Server) newSession(f *fan, who Viewer, log *slog.Logger) (*session, err
 		v.over.Store(true)
 		cancel(err)
 	}
-	peer, err := s.port.NewPeer(rtc.Events{Connected: v.connected, Path: v.moved, RTCP: v.hear})
+	peer, err := s.port.NewPeer(rtc.Events{Connected: v.connected, Path: v.moved, RTCP: v.hear, Turn: s.gate.enter})
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +92,6 @@ func (s *session) connect(remote rtc.Parameters) {
 
 // finish gives back what the session held, after its peer.
 func (s *session) finish(err error) {
-	s.joined()
 	s.fan.do(true, func() { // behind the task that joins, if there is one: only the loop knows
 		if v := s.viewer.Load(); v != nil {
 			s.fan.leave(v)
@@ -110,7 +108,6 @@ func (s *session) finish(err error) {
 
 // connected runs when media may be sent.
 func (s *session) connected(keys rtc.Keys) {
-	s.joined()
 	sealer, err := keys.Sealer()
 	if err == nil {
 		v := &viewer{session: s, sealer: sealer}
