@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pion/interceptor/pkg/twcc"
+	"github.com/pion/rtcp"
+	"github.com/pion/rtp"
 	"github.com/pion/sdp/v3"
 
 	"gantry/internal/rtc"
@@ -92,6 +95,39 @@ func FuzzPackets(f *testing.F) {
 		if len(tr.reorder.holes) > 0 {
 			t.Fatalf("%d holes kept for ever", len(tr.reorder.holes))
 		}
+	})
+}
+
+// Whatever is decrypted, RTP or RTCP, nothing panics and the number of sources stays bounded.
+func FuzzReceived(f *testing.F) {
+	f.Add([]byte("\x90\x60\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01\xbe\xde\x00\x01\x41\x00\x07\x00\x65\x88"))
+	f.Add([]byte("\x80\x61\x00\x01\x00\x00\x00\x01\x00\x00\x00\x02\x00\x01\x65\x88"))
+	f.Add([]byte("\x80\xc8\x00\x06\x00\x00\x00\x01\xe8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := avc()
+		c.rtx = &payload{number: 97}
+		l := newLane(t, c)
+		s := l.s
+		s.born, s.sources = time.Now(), map[uint32]source{}
+		s.transport, s.congestion = 4, twcc.NewRecorder(1)
+		s.control(b)
+		for i := range 4 {
+			var h rtp.Header
+			if _, err := h.Unmarshal(b); err != nil {
+				return
+			}
+			s.media(b, &h)
+			b[11] += byte(i) // its SSRC
+		}
+		if len(s.sources) > maxSources {
+			t.Fatalf("%d sources", len(s.sources))
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if _, err := rtcp.Marshal(append(s.congestion.BuildFeedbackPacket(), &rtcp.ReceiverReport{})); err != nil {
+			t.Fatal(err)
+		}
+		s.reports(time.Hour)
 	})
 }
 
