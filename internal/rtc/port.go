@@ -47,21 +47,6 @@ func (c Config) Validate() error {
 // socketBuffer is asked of the kernel for each direction: a key frame to every one of some hundred viewers.
 const socketBuffer = 8 << 20
 
-// tcpBuffer is how much a TCP connection holds for a slow peer, in the kernel and again here: a second of video or so. What
-// exceeds it is dropped by the sender, who can choose what; in deeper buffers the picture would only grow old.
-const tcpBuffer = 256 << 10
-
-// shallow is a listener whose connections have small send buffers.
-type shallow struct{ net.Listener }
-
-func (l shallow) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetWriteBuffer(tcpBuffer)
-	}
-	return c, err
-}
-
 // silence is Config.Silence where nothing else is said.
 const silence = 28 * time.Second
 
@@ -98,7 +83,8 @@ func Listen(cfg Config, log *slog.Logger) (*Port, error) {
 	p.warnSmallBuffers()
 	logs := pionLogs{log}
 	p.udp = newUDPMux(p.sockets, &p.local, cfg.Loopback, logs)
-	p.tcp = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: shallow{listener}, Logger: logs.NewLogger("tcp"), ReadBufferSize: 64, WriteBufferSize: tcpBuffer})
+	p.tcp = ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: newTCPListener(listener), FirstStunBindTimeout: introduction,
+		Logger: logs.NewLogger("tcp"), ReadBufferSize: 64, WriteBufferSize: tcpBuffer})
 	for _, a := range cfg.PublicAddrs {
 		p.rewrite = append(p.rewrite, alsoAt(a))
 	}

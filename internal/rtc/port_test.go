@@ -3,8 +3,10 @@ package rtc_test
 import (
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	"gantry/internal/rtc"
 	"gantry/internal/testkit"
@@ -51,5 +53,24 @@ func TestConfigRefused(t *testing.T) {
 			_ = p.Close()
 			t.Errorf("%+v was accepted", c)
 		}
+	}
+}
+
+// A Port ends at once though somebody has connected by TCP and says nothing, as where a NAT forgot the connection.
+func TestCloseWithSilentTCP(t *testing.T) {
+	p, err := rtc.Listen(rtc.Config{Addr: "127.0.0.1:0"}, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", p.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	time.Sleep(50 * time.Millisecond) // until it is accepted
+	begun := time.Now()
+	_ = p.Close()
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
