@@ -26,6 +26,7 @@ func coturn(t *testing.T, n *netns.Namespace) *testkit.Process {
 
 // A relay stands behind a NAT, as in a cloud or at home, and so do its publisher and its viewers.
 func TestRelayBehindNAT(t *testing.T) {
+	t.Parallel()
 	internet := netns.NewInternet(t)
 	turn := coturn(t, internet.Host("203.0.113.9", access))
 	homeNAT := internet.NAT(netns.Symmetric, "198.51.100.2")
@@ -75,6 +76,7 @@ func TestRelayBehindNAT(t *testing.T) {
 
 // Relay, publisher and viewers have no IPv4 at all, not even 127.0.0.1.
 func TestIPv6Only(t *testing.T) {
+	t.Parallel()
 	internet := netns.NewInternet(t)
 	relay := relayIn(t, internet.Host("2001:db8::1", access), "2001:db8::1", "")
 	box, home := internet.Host("2001:db8::2", access), internet.Host("2001:db8::3", access)

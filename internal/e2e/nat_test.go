@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -111,6 +112,7 @@ var smoothly = regexp.MustCompile(`(2[5-9]|3\d)\.\d fps`)
 // Behind every kind of NAT a publisher publishes and viewers play, gantryd, the Go client and Chromium alike; and when the NAT
 // forgets them in mid-stream, as one does that is switched off and on, or gets another address, they come back by themselves.
 func TestNAT(t *testing.T) {
+	t.Parallel()
 	internet := netns.NewInternet(t)
 	relay := relayIn(t, internet.Host("203.0.113.1", access), "203.0.113.1", "")
 	boxNAT, homeNAT := internet.NAT(netns.FullCone, "198.51.100.1"), internet.NAT(netns.FullCone, "198.51.100.2")
@@ -162,4 +164,28 @@ func TestNAT(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("a browser publishes", func(t *testing.T) {
+		page := page.For(t)
+		listener, err := box.Listen("tcp", "127.0.0.1:0") // where browsers give a page the camera
+		if err != nil {
+			t.Fatal(err)
+		}
+		site := &httptest.Server{Listener: listener, Config: &http.Server{Handler: publisherSite}}
+		site.Start()
+		defer site.Close()
+		publisher := chromium.Open(t, chromium.Options{FakeCamera: true, Prefix: box.Prefix()}, site.URL)
+		chromium.Eval[string](publisher, fmt.Sprintf(`publish("http://%s/whip/browser", null, "H264", "publish-token-1")`, relay.at))
+		page.Navigate("http://" + relay.at + "/play/browser")
+		page.Wait(20*time.Second, player+`.state === "playing"`, player+".status")
+		shows(page, 10*time.Second)
+		begun := time.Now()
+		boxNAT.Rebind(netns.Symmetric, "198.51.100.4")
+		time.Sleep(500 * time.Millisecond) // what was on the way is shown
+		shows(page, 20*time.Second)
+		t.Logf("the publisher's address changed: a second of pictures after %v", time.Since(begun).Round(100*time.Millisecond))
+		if state := chromium.Eval[string](publisher, "pc.connectionState"); state != "connected" {
+			t.Errorf("the publisher's connection is %s", state)
+		}
+	})
 }

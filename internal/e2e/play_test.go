@@ -227,10 +227,18 @@ func TestChromiumPublishes(t *testing.T) {
 	}
 }
 
-// publisherPage opens a page with a function publish(url, encodings, codec), which publishes the browser's fake camera.
+// publisherPage opens a page with a function publish(url, encodings, codec, token), which publishes the browser's fake camera.
 func publisherPage(t *testing.T) *chromium.Page {
-	page := `<!doctype html><title>publisher</title><script>
-async function publish(url, encodings, codec = "H264") {
+	site := httptest.NewServer(publisherSite)
+	t.Cleanup(site.Close)
+	return chromium.Open(t, chromium.Options{FakeCamera: true}, site.URL)
+}
+
+// publisherSite is what it is read from.
+var publisherSite = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/html")
+	_, _ = io.WriteString(w, `<!doctype html><title>publisher</title><script>
+async function publish(url, encodings, codec = "H264", token = "") {
   const media = await navigator.mediaDevices.getUserMedia({video: {width: 640, height: 480, frameRate: 30}, audio: true});
   const pc = window.pc = new RTCPeerConnection();
   for (const track of media.getTracks()) {
@@ -242,18 +250,13 @@ async function publish(url, encodings, codec = "H264") {
   }
   await pc.setLocalDescription();
   while (pc.iceGatheringState !== "complete") await new Promise((resolve) => pc.addEventListener("icegatheringstatechange", resolve, {once: true}));
-  const answer = await fetch(url, {method: "POST", headers: {"Content-Type": "application/sdp"}, body: pc.localDescription.sdp});
+  const answer = await fetch(url, {method: "POST", body: pc.localDescription.sdp,
+    headers: {"Content-Type": "application/sdp", ...(token && {Authorization: "Bearer " + token})}});
   if (answer.status !== 201) throw new Error(answer.status + " " + await answer.text());
   window.session = new URL(answer.headers.get("Location"), url).href;
   await pc.setRemoteDescription({type: "answer", sdp: await answer.text()});
   while (pc.connectionState !== "connected") await new Promise((resolve) => pc.addEventListener("connectionstatechange", resolve, {once: true}));
   return window.session;
 }
-</script>`
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		_, _ = io.WriteString(w, page)
-	}))
-	t.Cleanup(site.Close)
-	return chromium.Open(t, chromium.Options{FakeCamera: true}, site.URL)
-}
+</script>`)
+})
