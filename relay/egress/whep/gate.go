@@ -17,7 +17,7 @@ type gate chan struct{}
 // joinWait is how long a POST waits for a place: any longer, and the viewer is better off coming again.
 const joinWait = 5 * time.Second
 
-// newGate returns a gate with a place for each core. Some of them are served in turn, in the order in which they came.
+// newGate returns a gate with a place for each core. Who waits is let in by the order of coming.
 func newGate() gate { return make(gate, runtime.GOMAXPROCS(0)) }
 
 // enter waits for a place and returns what gives it back.
