@@ -50,17 +50,22 @@ type fan struct {
 	log    *slog.Logger
 
 	viewers []*viewer
-	packets []*media.Packet // scratch
-	scratch []byte          // a packet for a viewer that the batch does not serve
-	first   int             // whose turn it is to be served first
-	more    bool            // something has come while a round was served
-	failed  error           // the Subscription's, met in a round
+	round
 
 	mu     sync.Mutex
 	tasks  []func()
 	ready  chan struct{}
 	closed bool
 	stats  Stats // copy of count for others
+}
+
+// round is one time through the viewers.
+type round struct {
+	packets []*media.Packet // scratch
+	scratch []byte          // a packet for a viewer that the batch does not serve
+	first   int             // whose turn it is to be served first
+	more    bool            // something has come meanwhile
+	failed  error           // the Subscription's
 }
 
 // line is the stream as a fan has it.
