@@ -8,7 +8,8 @@ import (
 	"github.com/bluenviron/gortmplib/pkg/message"
 )
 
-// errChanged: the publisher describes a track anew, in another codec or otherwise; a new Reader begins with all descriptions.
+// errChanged: the publisher describes a track anew, in another codec or otherwise, or one more; a new Reader begins with all
+// descriptions.
 var errChanged = errors.New("the publisher's tracks change")
 
 // A watched connection sees tracks being described anew, which the library's Reader takes for media of the old description or passes
@@ -18,6 +19,7 @@ type watched struct {
 	known map[place]message.Message // the newest description of each track
 	order []place
 	again []message.Message // what the next Reader reads first
+	look  *look             // while a Reader finds the tracks
 }
 
 // A place is a track of the connection.
@@ -28,48 +30,90 @@ type place struct {
 
 func watch(c gortmplib.Conn) *watched { return &watched{Conn: c, known: map[place]message.Message{}} }
 
+// find has a new Reader find the tracks.
+func (w *watched) find() (*gortmplib.Reader, error) {
+	w.look = &look{tracks: map[place]*looked{}}
+	r := &gortmplib.Reader{Conn: w}
+	err := r.Initialize()
+	w.look.end()
+	w.look = nil
+	return r, err
+}
+
 // Read implements gortmplib.Conn. With errChanged, what it read is kept for the next Reader.
 func (w *watched) Read() (message.Message, error) {
 	if len(w.again) > 0 {
 		m := w.again[0]
 		w.again = w.again[1:]
+		if at, _ := describes(m); w.look != nil {
+			w.look.show(m, at, true)
+		}
 		return m, nil
 	}
-	m, err := w.Conn.Read()
-	if err != nil {
-		return nil, err
-	}
-	at, ok := describes(m)
-	if !ok {
+	for {
+		m, err := w.Conn.Read()
+		if err != nil {
+			return nil, err
+		}
+		at, description := describes(m)
+		if description {
+			return m, w.describe(at, m)
+		}
+		if undescribed(m) && w.known[at] == nil {
+			continue // nobody can decode it
+		}
+		if w.look != nil {
+			w.look.show(m, at, false)
+		}
 		return m, nil
 	}
+}
+
+// describe notes the description of a track.
+func (w *watched) describe(at place, m message.Message) error {
 	old := w.known[at]
 	w.known[at] = m
 	if old == nil {
 		w.order = append(w.order, at)
-		return m, nil
 	}
-	if same(old, m) {
-		return m, nil
+	if old == nil && w.look != nil || old != nil && same(old, m) {
+		if w.look != nil {
+			sound, ok := m.(*message.Audio)
+			w.look.show(m, at, !ok || sound.Codec == message.CodecMPEG4Audio)
+		}
+		return nil
 	}
 	for _, at := range w.order {
 		w.again = append(w.again, w.known[at])
 	}
-	return nil, errChanged
+	return errChanged
 }
 
-// describes tells which track a message describes, if it does.
+// undescribed tells whether m is media of classic RTMP that needs a description before it.
+func undescribed(m message.Message) bool {
+	switch m := m.(type) {
+	case *message.Video:
+		return m.Type == message.VideoTypeAU
+	case *message.Audio:
+		return m.Codec == message.CodecMPEG4Audio
+	}
+	return false
+}
+
+// describes tells which track a message is of, and whether it describes that.
 func describes(m message.Message) (place, bool) {
 	switch m := m.(type) {
 	case *message.Video:
 		return place{video: true}, m.Type == message.VideoTypeConfig
 	case *message.VideoExSequenceStart:
 		return place{video: true}, true
+	case *message.VideoExCodedFrames, *message.VideoExFramesX:
+		return place{video: true}, false
 	case *message.VideoExMultitrack:
 		_, ok := m.Wrapped.(*message.VideoExSequenceStart)
 		return place{video: true, id: m.TrackID}, ok
 	case *message.Audio:
-		return place{}, m.Codec == message.CodecMPEG4Audio && m.AACType == message.AudioAACTypeConfig
+		return place{}, m.Codec != message.CodecMPEG4Audio || m.AACType == message.AudioAACTypeConfig // others describe themselves
 	case *message.AudioExSequenceStart:
 		return place{}, true
 	case *message.AudioExMultitrack:

@@ -68,7 +68,7 @@ func TestClockFaults(t *testing.T) {
 				if err := w.WriteH264(track, at, at, units[i%len(units)]); err != nil {
 					t.Fatal(err)
 				}
-				if i < 40 { // so much is looked at before the stream is live
+				if i < 55 { // so much is looked at before the stream is live
 					continue
 				}
 				testkit.Eventually(t, 10*time.Second, "the pictures come", func() bool {
@@ -83,7 +83,7 @@ func TestClockFaults(t *testing.T) {
 				}
 				pull()
 			}
-			if pictures < all-41 {
+			if pictures < all-56 {
 				t.Errorf("%d pictures of %d", pictures, all)
 			}
 			p := hub.Streams()[0].Publishers

@@ -254,8 +254,8 @@ func (p *publication) read(from *watched) error {
 	if err := p.conn.SetDeadline(time.Now().Add(idleTimeout)); err != nil {
 		return err
 	}
-	r := &gortmplib.Reader{Conn: from}
-	if err := r.Initialize(); err != nil {
+	r, err := from.find()
+	if err != nil {
 		return fmt.Errorf("find the tracks: %w", err)
 	}
 	tracks, sets, err := p.choose(r)
