@@ -154,7 +154,7 @@ func (b *bonded) run(t *testing.T, n int, paths [2]late) (out map[int]time.Durat
 	next := [2]int{1, 0}
 	var ordered time.Duration
 	for now := time.Duration(0); next[0] < n || next[1] < n; now += time.Millisecond {
-		time.Sleep(begun.Add(now).Sub(time.Now()))
+		time.Sleep(time.Until(begun.Add(now)))
 		for on, p := range paths {
 			for i := next[on]; i < n && time.Duration(i)*picture+p.by <= now; i = next[on] {
 				next[on]++
