@@ -37,8 +37,13 @@ type process struct {
 
 // launch starts a program. What it prints is kept, but for what it says to stdout where that is given.
 func launch(ctx context.Context, stdin io.Reader, stdout *os.File, binary string, args ...string) (*process, error) {
+	return launchIn(ctx, "", stdin, stdout, binary, args...)
+}
+
+// launchIn is launch in another folder.
+func launchIn(ctx context.Context, dir string, stdin io.Reader, stdout *os.File, binary string, args ...string) (*process, error) {
 	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Stdin = stdin
+	cmd.Dir, cmd.Stdin = dir, stdin
 	out := &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if stdout != nil {
@@ -144,7 +149,11 @@ func (m *mediamtx) start(ctx context.Context, dir string) (*process, error) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return launch(ctx, nil, nil, m.binary, file)
+	binary, err := filepath.Abs(m.binary)
+	if err != nil {
+		return nil, err
+	}
+	return launchIn(ctx, dir, nil, nil, binary, file) // it leaves a certificate where it is
 }
 
 // bareLimit is the loop of limit.go in a process of its own.
